@@ -1,0 +1,6 @@
+"""jailctl, the program on the server that makes it what the jail's specs say, and keeps saying whether it is.
+
+Standard library only, Python 3.9 or newer: it must run on a server where nothing may be installed. Each area is
+a module that answers one question, what differs between the spec and this server (`difference.Difference`);
+`__main__` mends, lists or, with an empty spec, removes.
+"""

@@ -1,0 +1,201 @@
+"""The verbs. Each is a chain of the areas' differences, mended in order, listed, or mended towards nothing."""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from typing import Callable, Optional
+
+from . import accounts, archive, audit, chroot, difference, files, keys, lock, process, spec, sshd, state
+from .difference import Difference
+from .failure import Failure
+from .state import Jail, User
+
+
+def jail_differences(jail: Jail) -> Iterator[Difference]:
+    """The host: what must be there before a user, then sshd, then every user that it already has."""
+    yield from state.folder_differences()
+    yield from accounts.group_differences(wanted=True)
+    yield from chroot.differences()
+    yield from keys.differences()
+    yield from audit.differences(jail)
+    yield from sshd.differences(jail, state.users())
+    for user in state.users():
+        yield from user_differences(user, jail)
+
+
+def jail_removal_differences() -> Iterator[Difference]:
+    """The host without a jail: users first, so that nobody is left when sshd no longer jails them."""
+    for user in state.users():
+        yield from user_removal_differences(user)
+    yield from sshd.differences(None, [])
+    yield from audit.differences(None)
+    yield from accounts.group_differences(wanted=False)
+    yield from keys.removal_differences()
+    yield from chroot.removal_differences()
+    yield from state.jail_differences(None)
+
+
+def user_differences(user: User, jail: Jail) -> Iterator[Difference]:
+    """One user. The keys come last: nobody logs in before everything that confines and records him is there."""
+    yield from accounts.user_differences(user)
+    yield from chroot.user_differences(user)
+    yield from audit.user_differences(user)
+    yield from sshd.user_differences(user, jail)
+    yield from keys.user_differences(user)
+
+
+def user_removal_differences(user: User) -> Iterator[Difference]:
+    """No user. Access ends first; nothing is deleted before what he uploaded is safe."""
+    yield from keys.user_removal_differences(user)
+    yield from accounts.expiry_differences(user)
+    if process.of(user.uid):
+        yield Difference(f"processes of {user.username}", "running", "ended", lambda: process.end(user.uid))
+    yield from archive.differences(user)
+    yield from accounts.removal_differences(user)
+    # A login that was under way when the keys went has an account no more, but may have a process.
+    process.end(user.uid)
+    yield from chroot.user_removal_differences(user)
+    yield from audit.user_removal_differences(user)
+    yield Difference(f"record of {user.username}", "there", "gone", lambda: state.forget_user(user.username))
+
+
+def apply_jail() -> list[str]:
+    """Make this server a jail host, and put right every user that it has."""
+    jail = spec.read_jail(sys.stdin)
+    with lock.held():
+        lines = difference.apply(jail_differences(jail))
+        return lines + difference.apply(state.jail_differences(jail))
+
+
+def remove_jail() -> list[str]:
+    """Take everything away again, users that are left included; uploads are archived."""
+    with lock.held():
+        return difference.apply(jail_removal_differences())
+
+
+def apply_user() -> list[str]:
+    """Give a user access, or change it."""
+    username, keys = spec.read_user(sys.stdin)
+    with lock.held():
+        known = state.user(username)
+        jail = _jail()
+        if known is not None:
+            return _apply(known._replace(keys=keys, archive=None), jail)
+        if accounts.claimed_by_others(username):
+            raise Failure(f"the server has an account {username} that is not ours", "Choose another username")
+        sshd.test()
+        user = User(username, state.next_uid(), keys)
+        # From here on the name and the uid are taken, even if this run is killed.
+        state.write_user(user._replace(keys={}))
+        try:
+            return _apply(user, jail)
+        except Failure:
+            # What Pulumi saw fail is not in its state, so it would never remove what was begun.
+            difference.apply(user_removal_differences(user))
+            raise
+
+
+def remove_user() -> list[str]:
+    """End a user's access and sessions, archive his uploads, and delete his account."""
+    username, _ = spec.read_user(sys.stdin)
+    with lock.held():
+        user = state.user(username)
+        return [] if user is None else difference.apply(user_removal_differences(user))
+
+
+def apply_password() -> list[str]:
+    """Let a user log in with a password, too."""
+    username, password_hash = spec.read_password(sys.stdin)
+    return _set_password(username, password_hash)
+
+
+def remove_password() -> list[str]:
+    """Let a user log in with keys alone; his sessions go on."""
+    username, _ = spec.read_password(sys.stdin)
+    return _set_password(username, None)
+
+
+def _set_password(username: str, password_hash: Optional[str]) -> list[str]:
+    with lock.held():
+        user = state.user(username)
+        if user is None:
+            if password_hash is None:
+                return []
+            raise Failure(f"there is no user {username}", "Run apply-user first")
+        return _apply(user._replace(password_hash=password_hash), _jail())
+
+
+def _apply(user: User, jail: Jail) -> list[str]:
+    lines = difference.apply(user_differences(user, jail))
+    return lines + difference.apply(state.user_differences(user))
+
+
+def _jail() -> Jail:
+    jail = state.jail()
+    if jail is None:
+        raise Failure("this server has no jail", "Run apply-jail first")
+    return jail
+
+
+def check() -> list[str]:
+    """List what is not as it should be; without a jail, what is left of one."""
+    with lock.held():
+        jail = state.jail()
+        return [
+            str(found) for found in (jail_removal_differences() if jail is None else jail_differences(jail))
+        ]
+
+
+def relink() -> list[str]:
+    """For rsyslog's unit: link every jail to the new log socket."""
+    audit.relink()
+    return []
+
+
+VERBS: dict[str, Callable[[], list[str]]] = {
+    "apply-jail": apply_jail,
+    "remove-jail": remove_jail,
+    "apply-user": apply_user,
+    "remove-user": remove_user,
+    "apply-password": apply_password,
+    "remove-password": remove_password,
+    "check": check,
+    "relink": relink,
+}
+
+
+def main() -> int:
+    """Run one verb; 0 if the server is as it should be, 1 if not, 2 for a wrong call (argparse)."""
+    parser = argparse.ArgumentParser(
+        prog="jailctl",
+        description="Make this server what the jail's specs say.",
+        epilog="apply-* and remove-* read their spec, JSON, from stdin.",
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name, verb in VERBS.items():
+        verbs.add_parser(name, help=verb.__doc__, description=verb.__doc__)
+    name = parser.parse_args().verb
+    if os.geteuid() != 0:
+        print("jailctl: only root can do this. Run it with sudo.", file=sys.stderr)
+        return 1
+    os.umask(0o022)
+    os.chdir("/")
+    try:
+        lines = VERBS[name]()
+    except Failure as failure:
+        print(f"jailctl {name}: {failure}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"jailctl {name}: {error}. Put that right and run it again.", file=sys.stderr)
+        return 1
+    try:
+        # At the end, at once: whoever asked may be gone by now, and that must not leave the work half done.
+        print("\n".join(lines or ["no change" if name != "check" else "no difference"]), flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1 if name == "check" and lines else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

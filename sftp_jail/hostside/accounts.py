@@ -1,0 +1,194 @@
+"""The group and the accounts, as passwd(5), shadow(5) and group(5) have them."""
+
+import grp
+import os
+import pwd
+from collections.abc import Iterator
+from typing import Optional
+
+from . import state
+from .difference import Difference
+from .failure import Failure
+from .process import run
+from .state import User
+
+GROUP = "sftp-only"
+"""The primary group of every user; sshd's Match block goes by it."""
+
+PASSWORD_GROUP = "sftp-only-password"
+"""The users who may also log in with a password."""
+
+HOME = "/uploads"
+"""As seen from inside the chroot: where a session begins."""
+
+SHELL = "/usr/sbin/nologin"
+
+NO_PASSWORD = "*"
+"""Not `!`: with `UsePAM no`, sshd takes that for a locked account and refuses its keys, too."""
+
+
+def gid() -> int:
+    """The id of the group; `Failure` without it."""
+    try:
+        return grp.getgrnam(GROUP).gr_gid
+    except KeyError:
+        raise Failure(f"there is no group {GROUP}", "Run apply-jail first") from None
+
+
+def group_differences(wanted: bool) -> Iterator[Difference]:
+    """Both groups there, with nobody in them whom jailctl does not know; or both gone."""
+    for name in (GROUP, PASSWORD_GROUP):
+        try:
+            group = grp.getgrnam(name)
+        except KeyError:
+            if wanted:
+                yield Difference(
+                    f"group {name}", "missing", "there", lambda name=name: run("groupadd", "--system", name)
+                )
+            continue
+        for stranger in _strangers(group) if wanted else []:
+            yield Difference(
+                f"account {stranger}",
+                f"in group {name}, though no jailed user",
+                "out of it",
+                lambda stranger=stranger, name=name: _refuse_stranger(stranger, name),
+            )
+        if not wanted:
+            yield Difference(f"group {name}", "there", "gone", lambda name=name: run("groupdel", name))
+
+
+def _strangers(group: grp.struct_group) -> list[str]:
+    members = {*group.gr_mem, *(entry.pw_name for entry in pwd.getpwall() if entry.pw_gid == group.gr_gid)}
+    return sorted(members - {user.username for user in state.users()})
+
+
+def _refuse_stranger(name: str, group: str) -> None:
+    # Not ours to change, and not ours to jail: it may be the administrator.
+    raise Failure(
+        f"account {name} is in group {group}, so the jail would close on it",
+        f"Take it out of the group: gpasswd -d {name} {group}, or usermod -g where it is the primary one",
+    )
+
+
+def entry(user: User) -> Optional[pwd.struct_passwd]:
+    """The user's account, or None; `Failure` if the name or the uid is somebody else's."""
+    try:
+        found = pwd.getpwnam(user.username)
+    except KeyError:
+        found = None
+    if found is not None and found.pw_uid != user.uid:
+        raise Failure(
+            f"the server has another account {user.username}, uid {found.pw_uid}", "Choose another username"
+        )
+    if found is None:
+        try:
+            owner = pwd.getpwuid(user.uid).pw_name
+        except KeyError:
+            return None
+        raise Failure(f"uid {user.uid} of {user.username} is now {owner}'s", "Give that account another uid")
+    return found
+
+
+def claimed_by_others(username: str) -> bool:
+    """Whether the server has an account of this name."""
+    try:
+        pwd.getpwnam(username)
+    except KeyError:
+        return False
+    return True
+
+
+def user_differences(user: User) -> Iterator[Difference]:
+    """The user's account: nologin, in the jail's group, and with no end but the one that the spec says."""
+    subject = f"account {user.username}"
+    group = gid()
+    found = entry(user)
+    if found is None:
+        yield Difference(subject, "missing", f"uid {user.uid}, group {GROUP}", lambda: _add(user))
+        if entry(user) is None:
+            return
+    else:
+        for what, actual, wanted, option in (
+            ("group", found.pw_gid, group, "--gid"),
+            ("home", found.pw_dir, HOME, "--home"),
+            ("shell", found.pw_shell, SHELL, "--shell"),
+        ):
+            if actual != wanted:
+                yield Difference(
+                    f"{subject}, {what}",
+                    str(actual),
+                    str(wanted),
+                    lambda option=option, wanted=wanted: run("usermod", option, str(wanted), user.username),
+                )
+    groups = sorted(set(os.getgrouplist(user.username, group)) - {group})
+    wanted_groups = [grp.getgrnam(PASSWORD_GROUP).gr_gid] if user.password_hash else []
+    if groups != wanted_groups:
+        names = ",".join(map(str, wanted_groups))
+        yield Difference(
+            f"{subject}, further groups",
+            ",".join(map(str, groups)) or "none",
+            names or "none",
+            lambda: run("usermod", "--groups", names, user.username),
+        )
+    # shadow(5); a PASS_MAX_DAYS that is reached would end logins by key, too.
+    _, password, changed, _, maximum, _, inactive, expires, _ = _shadow(user.username)
+    if password != (user.password_hash or NO_PASSWORD):
+        yield Difference(
+            f"{subject}, password",
+            "another one",
+            "none" if user.password_hash is None else "as specified",
+            lambda: set_password(user.username, user.password_hash or NO_PASSWORD),
+        )
+    if (changed == "0", maximum, inactive, expires) != (False, "", "", ""):
+        yield Difference(
+            f"{subject}, ageing",
+            f"maximum {maximum or 'none'}, inactive {inactive or 'none'}, expires {expires or 'never'}",
+            "none",
+            lambda: run("chage", "-d", "1970-01-02", "-M", "-1", "-I", "-1", "-E", "-1", user.username),
+        )
+
+
+def set_password(username: str, encrypted: str) -> None:
+    """Set the encrypted password, by stdin: an argument would show it to every process."""
+    run("chpasswd", "--encrypted", stdin=f"{username}:{encrypted}\n")
+
+
+def removal_differences(user: User) -> Iterator[Difference]:
+    """The account gone; the first step of removal is `expiry_differences`."""
+    if entry(user) is not None:
+        yield Difference(f"account {user.username}", "there", "gone", lambda: run("userdel", user.username))
+
+
+def expiry_differences(user: User) -> Iterator[Difference]:
+    """The account expired and without a password, so that nobody logs in while it is being removed."""
+    if entry(user) is None:
+        return
+    shadow = _shadow(user.username)
+    if shadow[7] != "0":
+        yield Difference(
+            f"account {user.username}", "open", "expired", lambda: run("chage", "-E", "0", user.username)
+        )
+    if shadow[1] != NO_PASSWORD:
+        yield Difference(
+            f"account {user.username}, password",
+            "one",
+            "none",
+            lambda: set_password(user.username, NO_PASSWORD),
+        )
+
+
+def _add(user: User) -> None:
+    run(
+        *("useradd", "--uid", str(user.uid), "--gid", GROUP, "--no-user-group", "--no-create-home"),
+        # A sparse lastlog(8) of a high uid is gigabytes to a careless backup.
+        *("--no-log-init", "--home-dir", HOME, "--shell", SHELL, "--comment", "sftp-jail"),
+        *("--password", NO_PASSWORD, "--inactive", "-1", "--key", "PASS_MAX_DAYS=-1", user.username),
+    )
+
+
+def _shadow(username: str) -> list[str]:
+    with open("/etc/shadow", encoding="utf-8", errors="surrogateescape") as shadow:
+        for line in shadow:
+            if line.startswith(f"{username}:"):
+                return line.rstrip("\n").split(":")
+    raise Failure(f"account {username} has no line in /etc/shadow", "See what pwck says")

@@ -1,0 +1,61 @@
+"""The chain of directories down to each jail, which nobody but root may write to (sshd_config(5), ChrootDirectory)."""
+
+import os
+import stat
+from collections.abc import Iterator
+
+from . import accounts, files
+from .difference import Difference
+from .failure import Failure
+from .process import run
+from .state import User
+
+TOP = "/sftp"
+JAILS = f"{TOP}/jail"
+
+
+def path(username: str) -> str:
+    """The user's jail."""
+    return f"{JAILS}/{username}"
+
+
+def uploads(username: str) -> str:
+    """The one directory that is the user's own."""
+    return f"{path(username)}/uploads"
+
+
+def differences() -> Iterator[Difference]:
+    """The directories above the jails. 0700 keeps the host's other accounts out; sshd enters as root."""
+    root = os.stat("/")
+    if root.st_uid != 0 or root.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        yield Difference("/", "writable for others than root", "root's alone", _refuse_root)
+    yield from files.directory_differences(TOP, 0o755)
+    yield from files.directory_differences(JAILS, 0o700)
+
+
+def removal_differences() -> Iterator[Difference]:
+    """None of them, but for those in which something is left: an archive, or what somebody else put there."""
+    yield from files.empty_directory_differences(JAILS)
+    yield from files.empty_directory_differences(TOP)
+
+
+def user_differences(user: User) -> Iterator[Difference]:
+    """The user's jail: root's, but for the uploads."""
+    yield from files.directory_differences(path(user.username), 0o755)
+    yield from files.directory_differences(f"{path(user.username)}/dev", 0o755)
+    yield from files.directory_differences(uploads(user.username), 0o755, user.uid, accounts.gid())
+
+
+def user_removal_differences(user: User) -> Iterator[Difference]:
+    """No jail. Nobody can change it by now: the account is gone and its processes are dead."""
+    jail = path(user.username)
+    if os.path.lexists(jail):
+        yield Difference(
+            jail, "there", "gone", lambda: run("rm", "-rf", "--one-file-system", "--", jail, timeout=None)
+        )
+
+
+def _refuse_root() -> None:
+    raise Failure(
+        "/ is writable for others than root, so sshd refuses every chroot", "chown root / && chmod go-w /"
+    )

@@ -1,0 +1,30 @@
+"""What is, what should be, and how to get there: the one thing that apply, check and remove all work on."""
+
+from collections.abc import Iterable
+from typing import Callable, NamedTuple
+
+
+class Difference(NamedTuple):
+    """One way in which the server is not what the spec says.
+
+    Areas yield these lazily, in the order in which they must be mended; the next one is looked for when this
+    one has been dealt with. So what `apply` sees is the server as it is by then, and what `check` sees is the
+    server as it is.
+    """
+
+    subject: str
+    actual: str
+    wanted: str
+    mend: Callable[[], object]
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.actual}, should be {self.wanted}"
+
+
+def apply(differences: Iterable[Difference]) -> list[str]:
+    """Mend all of them; returns a line for each."""
+    lines = []
+    for difference in differences:
+        difference.mend()
+        lines.append(f"{difference.subject}: {difference.wanted} (was: {difference.actual})")
+    return lines

@@ -1,0 +1,13 @@
+"""The one way in which jailctl gives up."""
+
+
+class Failure(Exception):
+    """A reason to stop, told to the operator as one line: what is wrong, and a hint at the way out."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message, hint)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}. {self.hint}."

@@ -1,0 +1,84 @@
+"""Installs jailctl on a server, or takes it away: run by `python3 -c`, with the program's own files as its input.
+
+Not imported by anything: a one-line command reads a JSON map of path to text from stdin and executes this entry
+of it, with the map in `files` and `install` or `uninstall` as the only argument.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+LIBRARY = Path("/usr/local/lib/sftp-jail")
+CURRENT = LIBRARY / "current"
+LAUNCHER = Path("/usr/local/sbin/jailctl")
+
+LAUNCHER_TEXT = """\
+#!/usr/bin/python3 -I
+# Written by sftp-jail. The version is settled once, so that an upgrade in between cannot mix two of them.
+import os
+import sys
+
+sys.path.insert(0, os.path.realpath("/usr/local/lib/sftp-jail/current"))
+from jailctl.__main__ import main
+
+sys.exit(main())
+"""
+
+
+def install(files: dict[str, str]) -> str:
+    """Write this version beside the current one, then switch to it: nobody ever runs half a program."""
+    version = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:12]
+    folder = LIBRARY / version
+    if CURRENT.is_symlink() and os.readlink(CURRENT) == version and _is_whole(folder, files):
+        return "no change"
+    LIBRARY.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    package = folder / "jailctl"
+    package.mkdir(parents=True)
+    for name, text in files.items():
+        _write(package / name, text, 0o644)
+    _write(LAUNCHER, LAUNCHER_TEXT, 0o755)
+    new = LIBRARY / ".current"
+    new.unlink(missing_ok=True)
+    new.symlink_to(version)
+    new.replace(CURRENT)
+    for other in LIBRARY.iterdir():
+        if other not in (CURRENT, folder):
+            shutil.rmtree(other)
+    return f"jailctl {version}: installed"
+
+
+def _is_whole(folder: Path, files: dict[str, str]) -> bool:
+    try:
+        return LAUNCHER.read_text() == LAUNCHER_TEXT and all(
+            (folder / "jailctl" / name).read_text() == text for name, text in files.items()
+        )
+    except OSError:
+        return False
+
+
+def _write(path: Path, text: str, mode: int) -> None:
+    new = path.with_name(f".{path.name}.new")
+    with open(new, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fchmod(file.fileno(), mode)
+        os.fsync(file.fileno())
+    new.replace(path)
+
+
+def uninstall() -> str:
+    """Take the program away."""
+    if not LIBRARY.exists() and not LAUNCHER.exists():
+        return "no change"
+    LAUNCHER.unlink(missing_ok=True)
+    shutil.rmtree(LIBRARY, ignore_errors=True)
+    return "jailctl: removed"
+
+
+if __name__ == "__main__":
+    os.umask(0o022)
+    print(install(files) if sys.argv[1] == "install" else uninstall())  # type: ignore[name-defined]  # noqa: F821

@@ -1,0 +1,38 @@
+"""Public keys, in a place that no user can write to."""
+
+from collections.abc import Iterator
+
+from . import files
+from .difference import Difference
+from .state import User
+
+PARENT = "/etc/ssh/sftp-jail"
+FOLDER = f"{PARENT}/keys"
+
+
+def path(username: str) -> str:
+    """The user's authorized_keys file. sshd reads it as the user, so it is readable for all."""
+    return f"{FOLDER}/{username}"
+
+
+def differences() -> Iterator[Difference]:
+    """The folder of the key files."""
+    yield from files.directory_differences(PARENT, 0o755)
+    yield from files.directory_differences(FOLDER, 0o755)
+
+
+def removal_differences() -> Iterator[Difference]:
+    """No folder."""
+    yield from files.empty_directory_differences(FOLDER)
+    yield from files.empty_directory_differences(PARENT)
+
+
+def user_differences(user: User) -> Iterator[Difference]:
+    """One line a key: `restrict` (sshd(8)) takes away whatever a later OpenSSH may add to what a key allows."""
+    lines = [f"restrict {key} {label}\n" for label, key in sorted(user.keys.items())]
+    yield from files.file_differences(path(user.username), "".join(lines))
+
+
+def user_removal_differences(user: User) -> Iterator[Difference]:
+    """No key."""
+    yield from files.file_differences(path(user.username), None)

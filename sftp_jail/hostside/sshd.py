@@ -1,0 +1,276 @@
+"""sshd's configuration: the Match blocks, and no reload before sshd itself has said what they come to.
+
+`sshd -t` passes a group that does not exist and a chroot that cannot work; what counts is `sshd -T -C user=...`,
+the effective values for one user, after every Include and every earlier Match (the first one wins).
+"""
+
+import contextlib
+import fnmatch
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+from . import chroot, files, keys, services
+from .accounts import GROUP, PASSWORD_GROUP
+from .difference import Difference
+from .failure import Failure
+from .process import run
+from .state import Jail, User
+
+CONFIG = "/etc/ssh/sshd_config"
+FOLDER = "/etc/ssh/sshd_config.d"
+DROP_IN = f"{FOLDER}/00-sftp-jail.conf"
+
+SUBSYSTEM = "Subsystem sftp internal-sftp"
+BEFORE = "# before sftp-jail: "
+ADDED = "# added by sftp-jail"
+
+A_NOBODY = "nobody"
+"""An account of every Debian, lent to `sshd -T` as a jailed user while the jail has none."""
+
+
+def settings(jail: Jail, password: bool) -> list[tuple[str, str]]:
+    """What a jailed user gets, by keyword (sshd_config(5)); with a password, either that or a key lets him in."""
+    return [
+        ("ChrootDirectory", f"{chroot.JAILS}/%u"),
+        # No blanks within an argument: OpenSSH before 10.3 keeps 8 words of it and drops the rest silently.
+        ("ForceCommand", f"internal-sftp -l{jail.log_level} -u0{jail.umask}"),
+        ("AuthorizedKeysFile", f"{keys.FOLDER}/%u"),
+        ("AuthorizedKeysCommand", "none"),
+        ("TrustedUserCAKeys", "none"),
+        ("AuthenticationMethods", "publickey password" if password else "publickey"),
+        ("PubkeyAuthentication", "yes"),
+        ("PasswordAuthentication", "yes" if password else "no"),
+        ("PermitEmptyPasswords", "no"),
+        ("KbdInteractiveAuthentication", "no"),
+        ("GSSAPIAuthentication", "no"),
+        ("HostbasedAuthentication", "no"),
+        ("DisableForwarding", "yes"),
+        ("AllowAgentForwarding", "no"),
+        ("AllowStreamLocalForwarding", "no"),
+        ("AllowTcpForwarding", "no"),
+        ("PermitListen", "none"),
+        ("PermitOpen", "none"),
+        ("PermitTunnel", "no"),
+        ("X11Forwarding", "no"),
+        ("PermitTTY", "no"),
+        ("PermitUserRC", "no"),
+    ]
+
+
+class Criteria(NamedTuple):
+    """The Match lines' conditions: who is jailed, and who of them has a password."""
+
+    jailed: str = f"Group {GROUP}"
+    password: str = f"Group {PASSWORD_GROUP}"
+
+
+def drop_in(jail: Jail, criteria: Criteria = Criteria(), subsystem: bool = False) -> str:
+    """The text of the drop-in. The first match wins, so the block for passwords holds only what differs."""
+    keyed = settings(jail, password=False)
+    differing = [setting for setting in settings(jail, password=True) if setting not in keyed]
+    blocks = ((criteria.password, differing), (criteria.jailed, keyed))
+    return "\n".join(
+        [
+            "# Written by jailctl, which puts it back when it is changed.",
+            *([SUBSYSTEM] if subsystem else []),
+            *(
+                line
+                for criterion, block in blocks
+                for line in (f"Match {criterion}", *(f"    {keyword} {value}" for keyword, value in block))
+            ),
+            "Match all",
+            "",
+        ]
+    )
+
+
+def wanted(jail: Optional[Jail], criteria: Criteria = Criteria()) -> dict[str, Optional[str]]:
+    """The text of every file of sshd's that the jail has a word in; None where there should be no file."""
+    own = {path: _without_us(files.read(path) or "") for path in _files() if path != DROP_IN}
+    if jail is None:
+        return {DROP_IN: None, **own}
+    subsystem = any(SUBSYSTEM_LINE.search(text) for text in own.values())
+    texts: dict[str, Optional[str]] = {DROP_IN: drop_in(jail, criteria, subsystem=not subsystem)}
+    texts.update(
+        (path, SUBSYSTEM_LINE.sub(rf"{BEFORE}\g<0>\n{SUBSYSTEM}", text)) for path, text in own.items()
+    )
+    if not _includes_drop_in(own[CONFIG]):
+        texts[CONFIG] = f"{ADDED}\nInclude {DROP_IN}\n{texts[CONFIG]}"
+    return texts
+
+
+SUBSYSTEM_LINE = re.compile(r"^[ \t]*Subsystem[ \t]+sftp[ \t].*$", re.MULTILINE | re.IGNORECASE)
+INCLUDE_LINE = re.compile(r"^[ \t]*Include[ \t]+(.*)$", re.MULTILINE | re.IGNORECASE)
+MATCH_LINE = re.compile(r"^[ \t]*Match[ \t]", re.MULTILINE | re.IGNORECASE)
+
+
+def _without_us(text: str) -> str:
+    """The file as it was before the jail."""
+    text = re.sub(rf"^{ADDED}\nInclude {DROP_IN}\n", "", text, flags=re.MULTILINE)
+    return re.sub(rf"^{BEFORE}(.*)\n{SUBSYSTEM}$", r"\1", text, flags=re.MULTILINE)
+
+
+def _files() -> list[str]:
+    return [*sorted(str(path) for path in Path(FOLDER).glob("*.conf")), CONFIG]
+
+
+def _includes_drop_in(config: str) -> bool:
+    """Whether the file includes the drop-in for everybody, before any Match."""
+    everybody = MATCH_LINE.split(config)[0]
+    patterns = [pattern.strip('"') for line in INCLUDE_LINE.findall(everybody) for pattern in line.split()]
+    return any(fnmatch.fnmatch(DROP_IN, os.path.join("/etc/ssh", pattern)) for pattern in patterns)
+
+
+def differences(jail: Optional[Jail], users: list[User]) -> Iterator[Difference]:
+    """sshd's files as wanted, and loaded."""
+    texts = wanted(jail)
+    changed = {path: text for path, text in texts.items() if files.read(path) != text}
+    if changed:
+        yield Difference(
+            f"sshd, {', '.join(sorted(changed))}",
+            "another configuration",
+            "the jail's" if jail else "without the jail",
+            lambda: _install(changed, jail, users),
+        )
+    if services.is_marked(services.SSHD):
+        yield Difference("sshd", "runs with an earlier configuration", "reloaded", _load)
+
+
+def _install(texts: dict[str, Optional[str]], jail: Optional[Jail], users: list[User]) -> None:
+    test()
+    with _candidate(texts) as candidate:
+        test(candidate)
+        _check_administrator_unchanged(candidate)
+    if jail is not None:
+        probe = User(A_NOBODY, 0, {})
+        with _candidate(wanted(jail, Criteria(jailed=f"User {A_NOBODY}"))) as candidate:
+            _check(probe, jail, candidate)
+    services.mark(services.SSHD)
+    try:
+        with files.replaced(texts):
+            test()
+            if jail is not None:
+                for user in users:
+                    _check(user, jail)
+            _load()
+    except BaseException:
+        _load()
+        raise
+
+
+def _load() -> None:
+    # Not running is no fault: a socket-activated sshd reads its files at each connection.
+    if services.is_active(services.SSHD):
+        services.act("reload", services.SSHD)
+    services.clear(services.SSHD)
+
+
+def test(config: str = CONFIG) -> None:
+    """`sshd -t`; `Failure` with sshd's own message."""
+    os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
+    try:
+        run("/usr/sbin/sshd", "-t", "-f", config)
+    except Failure as failure:
+        raise Failure(
+            f"sshd refuses its configuration, so nothing was changed: {failure.message}",
+            "Put that right first",
+        ) from None
+
+
+@contextlib.contextmanager
+def _candidate(texts: dict[str, Optional[str]]) -> Iterator[str]:
+    """A copy of sshd's configuration with these texts in it, to be asked before any file of the real one changes."""
+    folder = tempfile.mkdtemp(prefix="sftp-jail-", dir="/run")
+    try:
+        copy = Path(folder, "sshd_config.d")
+        copy.mkdir()
+        current = {path: files.read(path) for path in _files()}
+        for path, text in {**current, **texts}.items():
+            if text is None:
+                continue
+            text = INCLUDE_LINE.sub(
+                lambda line: re.sub(rf"({FOLDER}|(?<=\s)sshd_config\.d)/", f"{copy}/", line[0]), text
+            )
+            Path(folder if path == CONFIG else copy, os.path.basename(path)).write_text(
+                text, encoding="utf-8", errors="surrogateescape"
+            )
+        yield f"{folder}/sshd_config"
+    finally:
+        shutil.rmtree(folder)
+
+
+def effective(username: str, config: str = CONFIG) -> dict[str, list[str]]:
+    """What sshd would do for a user, by lower-case keyword; some keywords have several values."""
+    values: dict[str, list[str]] = {}
+    connection = f"user={username},host=localhost,addr=127.0.0.1"
+    for line in run("/usr/sbin/sshd", "-T", "-f", config, "-C", connection).splitlines():
+        keyword, _, value = line.partition(" ")
+        values.setdefault(keyword, []).append(value)
+    return values
+
+
+def _check_administrator_unchanged(candidate: str) -> None:
+    for name in {os.environ.get("SUDO_USER", "root"), "root"}:
+        before, after = effective(name), effective(name, candidate)
+        for keyword in sorted({*before, *after} - {"subsystem"}):
+            if before.get(keyword) != after.get(keyword):
+                raise Failure(
+                    f"the jail would change {keyword} for {name}, from {before.get(keyword)} to {after.get(keyword)}",
+                    f"See what in {CONFIG} or {FOLDER} depends on the order of the files",
+                )
+
+
+def user_differences(user: User, jail: Jail) -> Iterator[Difference]:
+    """What sshd would do for the user, where that is not the jail; no jailctl can mend another's configuration."""
+    try:
+        _check(user, jail)
+    except Failure as failure:
+        reason = failure
+
+        def give_up() -> None:
+            raise reason
+
+        yield Difference(f"sshd for {user.username}", str(reason), "the jail", give_up)
+
+
+def _check(user: User, jail: Jail, config: str = CONFIG) -> None:
+    values = effective(user.username, config)
+    for keyword, value in settings(jail, password=user.password_hash is not None):
+        actual = values.get(keyword.lower(), ["nothing"])
+        if actual != [value]:
+            raise Failure(
+                f"sshd would give {user.username} {keyword} {' '.join(actual)} instead of {value}{_culprit(keyword)}",
+                f"Let that spare the group {GROUP}: the first match wins",
+            )
+    groups = [GROUP, *([PASSWORD_GROUP] if user.password_hash else [])]
+    for keyword, names in (("DenyUsers", [user.username]), ("DenyGroups", groups)):
+        if _names_any(values.get(keyword.lower(), []), names):
+            raise Failure(
+                f"{keyword} shuts {user.username} out{_culprit(keyword)}", f"Let it spare the group {GROUP}"
+            )
+    for keyword, names in (("AllowUsers", [user.username]), ("AllowGroups", groups)):
+        allowed = values.get(keyword.lower(), [])
+        if allowed and not _names_any(allowed, names):
+            raise Failure(
+                f"{keyword} does not let {user.username} in{_culprit(keyword)}",
+                f"Add the group {GROUP}, or the user",
+            )
+
+
+def _names_any(patterns: list[str], names: list[str]) -> bool:
+    # A pattern USER@HOST is read as if the host were right: sshd knows better which hosts there are.
+    return any(fnmatch.fnmatchcase(name, pattern.split("@")[0]) for pattern in patterns for name in names)
+
+
+def _culprit(keyword: str) -> str:
+    """Where the keyword first stands in somebody else's file, as ", FILE line N"."""
+    for path in _files():
+        for number, line in enumerate((files.read(path) or "").splitlines(), 1):
+            if path != DROP_IN and re.match(rf"\s*{keyword}\b", line, re.IGNORECASE):
+                return f" ({path} line {number})"
+    return ""
