@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from typing import Callable, Optional
 
-from . import accounts, archive, audit, chroot, difference, files, keys, lock, process, spec, sshd, state
+from . import accounts, archive, audit, chroot, difference, keys, lock, process, spec, sshd, state
 from .difference import Difference
 from .failure import Failure
 from .state import Jail, User
@@ -142,9 +142,7 @@ def check() -> list[str]:
     """List what is not as it should be; without a jail, what is left of one."""
     with lock.held():
         jail = state.jail()
-        return [
-            str(found) for found in (jail_removal_differences() if jail is None else jail_differences(jail))
-        ]
+        return [str(found) for found in (jail_removal_differences() if jail is None else jail_differences(jail))]
 
 
 def relink() -> list[str]:

@@ -4,6 +4,7 @@ import grp
 import os
 import pwd
 from collections.abc import Iterator
+from functools import partial
 from typing import Optional
 
 from . import state
@@ -42,19 +43,17 @@ def group_differences(wanted: bool) -> Iterator[Difference]:
             group = grp.getgrnam(name)
         except KeyError:
             if wanted:
-                yield Difference(
-                    f"group {name}", "missing", "there", lambda name=name: run("groupadd", "--system", name)
-                )
+                yield Difference(f"group {name}", "missing", "there", partial(run, "groupadd", "--system", name))
             continue
         for stranger in _strangers(group) if wanted else []:
             yield Difference(
                 f"account {stranger}",
                 f"in group {name}, though no jailed user",
                 "out of it",
-                lambda stranger=stranger, name=name: _refuse_stranger(stranger, name),
+                partial(_refuse_stranger, stranger, name),
             )
         if not wanted:
-            yield Difference(f"group {name}", "there", "gone", lambda name=name: run("groupdel", name))
+            yield Difference(f"group {name}", "there", "gone", partial(run, "groupdel", name))
 
 
 def _strangers(group: grp.struct_group) -> list[str]:
@@ -77,9 +76,7 @@ def entry(user: User) -> Optional[pwd.struct_passwd]:
     except KeyError:
         found = None
     if found is not None and found.pw_uid != user.uid:
-        raise Failure(
-            f"the server has another account {user.username}, uid {found.pw_uid}", "Choose another username"
-        )
+        raise Failure(f"the server has another account {user.username}, uid {found.pw_uid}", "Choose another username")
     if found is None:
         try:
             owner = pwd.getpwuid(user.uid).pw_name
@@ -118,7 +115,7 @@ def user_differences(user: User) -> Iterator[Difference]:
                     f"{subject}, {what}",
                     str(actual),
                     str(wanted),
-                    lambda option=option, wanted=wanted: run("usermod", option, str(wanted), user.username),
+                    partial(run, "usermod", option, str(wanted), user.username),
                 )
     groups = sorted(set(os.getgrouplist(user.username, group)) - {group})
     wanted_groups = [grp.getgrnam(PASSWORD_GROUP).gr_gid] if user.password_hash else []
@@ -165,9 +162,7 @@ def expiry_differences(user: User) -> Iterator[Difference]:
         return
     shadow = _shadow(user.username)
     if shadow[7] != "0":
-        yield Difference(
-            f"account {user.username}", "open", "expired", lambda: run("chage", "-E", "0", user.username)
-        )
+        yield Difference(f"account {user.username}", "open", "expired", lambda: run("chage", "-E", "0", user.username))
     if shadow[1] != NO_PASSWORD:
         yield Difference(
             f"account {user.username}, password",

@@ -6,6 +6,7 @@ kernel tells rsyslog the uid that sent a line, which nobody can forge, and a loo
 that internal-sftp's lines lack. rsyslog makes a new socket when it starts; the unit's drop-in renews the links.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -65,9 +66,7 @@ LOGROTATE_TEXT = f"""\
 def config() -> str:
     """rsyslog's configuration: one input, its ruleset and nobody else's."""
     loaded = any(
-        re.search(
-            r'^\s*(module\(.*"imuxsock"|\$ModLoad\s+imuxsock)', files.read(str(path)) or "", re.M | re.I
-        )
+        re.search(r'^\s*(module\(.*"imuxsock"|\$ModLoad\s+imuxsock)', files.read(str(path)) or "", re.M | re.I)
         for path in (Path("/etc/rsyslog.conf"), *Path("/etc/rsyslog.d").glob("*.conf"))
         if str(path) != CONFIG
     )
@@ -136,7 +135,8 @@ def _install(texts: dict[str, Optional[str]]) -> None:
             run("rsyslogd", "-N1")
             _load()
     except BaseException:
-        _load()
+        with contextlib.suppress(Failure):
+            _load()
         raise
 
 
@@ -147,9 +147,7 @@ def _load() -> None:
 
 
 def _refuse_absent() -> None:
-    raise Failure(
-        "rsyslog is not installed, so nothing would be logged", "Install it: apt-get install rsyslog"
-    )
+    raise Failure("rsyslog is not installed, so nothing would be logged", "Install it: apt-get install rsyslog")
 
 
 def _is_listening() -> bool:
@@ -182,9 +180,7 @@ def user_removal_differences(user: User) -> Iterator[Difference]:
     """No name for the uid, which nobody has any more."""
     names = _names()
     if names.pop(str(user.uid), None) is not None:
-        yield Difference(
-            f"name of uid {user.uid} in {LOG}", user.username, "none", lambda: _write_names(names)
-        )
+        yield Difference(f"name of uid {user.uid} in {LOG}", user.username, "none", lambda: _write_names(names))
     if services.is_marked(NAMES_PENDING):
         yield Difference(NAMES, "an earlier one is loaded", "loaded", _load_names)
 

@@ -50,12 +50,8 @@ def user_removal_differences(user: User) -> Iterator[Difference]:
     """No jail. Nobody can change it by now: the account is gone and its processes are dead."""
     jail = path(user.username)
     if os.path.lexists(jail):
-        yield Difference(
-            jail, "there", "gone", lambda: run("rm", "-rf", "--one-file-system", "--", jail, timeout=None)
-        )
+        yield Difference(jail, "there", "gone", lambda: run("rm", "-rf", "--one-file-system", "--", jail, timeout=None))
 
 
 def _refuse_root() -> None:
-    raise Failure(
-        "/ is writable for others than root, so sshd refuses every chroot", "chown root / && chmod go-w /"
-    )
+    raise Failure("/ is writable for others than root, so sshd refuses every chroot", "chown root / && chmod go-w /")

@@ -100,9 +100,7 @@ def file_differences(path: str, text: Optional[str], mode: int = 0o644) -> Itera
     elif read(path) != text:
         yield Difference(path, "changed", "as specified", lambda: write(path, text, mode))
     if (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) != (0, 0, mode):
-        yield Difference(
-            path, _describe(found), f"0:0 {mode:04o}", lambda: _set(path, 0, 0, mode, os.O_RDONLY)
-        )
+        yield Difference(path, _describe(found), f"0:0 {mode:04o}", lambda: _set(path, 0, 0, mode, os.O_RDONLY))
 
 
 def directory_differences(path: str, mode: int, uid: int = 0, gid: int = 0) -> Iterator[Difference]:

@@ -33,13 +33,9 @@ def run(*argv: str, stdin: str = "", timeout: Optional[float] = TIMEOUT) -> str:
     except FileNotFoundError:
         raise Failure(f"{argv[0]} is not installed", "Install the Debian package that has it") from None
     except subprocess.TimeoutExpired:
-        raise Failure(
-            f"{argv[0]} did not end within {timeout} s", "See what it waits for on the server"
-        ) from None
+        raise Failure(f"{argv[0]} did not end within {timeout} s", "See what it waits for on the server") from None
     if done.returncode:
-        words = " ".join(
-            (done.stderr.strip() or done.stdout.strip() or f"exit {done.returncode}").split("\n")
-        )
+        words = " ".join((done.stderr.strip() or done.stdout.strip() or f"exit {done.returncode}").split("\n"))
         raise Failure(f"{' '.join(argv[:2])}: {words}", "Put that right and run it again")
     return done.stdout
 

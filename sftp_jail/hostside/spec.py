@@ -43,9 +43,7 @@ def _read(stdin: TextIO, fields: set[str]) -> dict[str, Any]:
     except ValueError:
         raise Failure("stdin is not JSON", f"Give an object with {sorted(fields)}") from None
     if not isinstance(spec, dict) or set(spec) != fields:
-        raise Failure(
-            "stdin is not the object that this verb takes", f"Give one with {sorted(fields)}, no more"
-        )
+        raise Failure("stdin is not the object that this verb takes", f"Give one with {sorted(fields)}, no more")
     return spec
 
 

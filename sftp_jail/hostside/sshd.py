@@ -69,7 +69,10 @@ class Criteria(NamedTuple):
     password: str = f"Group {PASSWORD_GROUP}"
 
 
-def drop_in(jail: Jail, criteria: Criteria = Criteria(), subsystem: bool = False) -> str:
+BY_GROUP = Criteria()
+
+
+def drop_in(jail: Jail, criteria: Criteria = BY_GROUP, subsystem: bool = False) -> str:
     """The text of the drop-in. The first match wins, so the block for passwords holds only what differs."""
     keyed = settings(jail, password=False)
     differing = [setting for setting in settings(jail, password=True) if setting not in keyed]
@@ -89,16 +92,14 @@ def drop_in(jail: Jail, criteria: Criteria = Criteria(), subsystem: bool = False
     )
 
 
-def wanted(jail: Optional[Jail], criteria: Criteria = Criteria()) -> dict[str, Optional[str]]:
+def wanted(jail: Optional[Jail], criteria: Criteria = BY_GROUP) -> dict[str, Optional[str]]:
     """The text of every file of sshd's that the jail has a word in; None where there should be no file."""
     own = {path: _without_us(files.read(path) or "") for path in _files() if path != DROP_IN}
     if jail is None:
         return {DROP_IN: None, **own}
     subsystem = any(SUBSYSTEM_LINE.search(text) for text in own.values())
     texts: dict[str, Optional[str]] = {DROP_IN: drop_in(jail, criteria, subsystem=not subsystem)}
-    texts.update(
-        (path, SUBSYSTEM_LINE.sub(rf"{BEFORE}\g<0>\n{SUBSYSTEM}", text)) for path, text in own.items()
-    )
+    texts.update((path, SUBSYSTEM_LINE.sub(rf"{BEFORE}\g<0>\n{SUBSYSTEM}", text)) for path, text in own.items())
     if not _includes_drop_in(own[CONFIG]):
         texts[CONFIG] = f"{ADDED}\nInclude {DROP_IN}\n{texts[CONFIG]}"
     return texts
@@ -159,7 +160,8 @@ def _install(texts: dict[str, Optional[str]], jail: Optional[Jail], users: list[
                     _check(user, jail)
             _load()
     except BaseException:
-        _load()
+        with contextlib.suppress(Failure):
+            _load()
         raise
 
 
@@ -250,9 +252,7 @@ def _check(user: User, jail: Jail, config: str = CONFIG) -> None:
     groups = [GROUP, *([PASSWORD_GROUP] if user.password_hash else [])]
     for keyword, names in (("DenyUsers", [user.username]), ("DenyGroups", groups)):
         if _names_any(values.get(keyword.lower(), []), names):
-            raise Failure(
-                f"{keyword} shuts {user.username} out{_culprit(keyword)}", f"Let it spare the group {GROUP}"
-            )
+            raise Failure(f"{keyword} shuts {user.username} out{_culprit(keyword)}", f"Let it spare the group {GROUP}")
     for keyword, names in (("AllowUsers", [user.username]), ("AllowGroups", groups)):
         allowed = values.get(keyword.lower(), [])
         if allowed and not _names_any(allowed, names):

@@ -119,6 +119,4 @@ def _read(path: str) -> Optional[dict]:
     try:
         return None if text is None else json.loads(text)
     except ValueError:
-        raise Failure(
-            f"{path} is damaged", "Restore it from a backup, or remove it and run this again"
-        ) from None
+        raise Failure(f"{path} is damaged", "Restore it from a backup, or remove it and run this again") from None

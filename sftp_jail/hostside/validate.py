@@ -141,9 +141,7 @@ def normalise_key(value: object) -> str:
             show(text),
         )
     if len(text.splitlines()) > 1:
-        raise Invalid(
-            "more than one line", "Give each key a label of its own; one key is one line", _head(text)
-        )
+        raise Invalid("more than one line", "Give each key a label of its own; one key is one line", _head(text))
     kind, body, *_ = [*text.split(maxsplit=2), ""]
     if kind not in KEY_TYPES:
         raise _not_a_key(text)
@@ -222,9 +220,7 @@ def _check_blob(kind: str, blob: bytes) -> None:
         if len(point) != ECDSA_POINT[curve] or point[0] != 4:
             raise ValueError(f"a point on {curve} has {ECDSA_POINT[curve]} bytes, the first one 4")
     else:
-        exponent, modulus = (
-            int.from_bytes(field(what), "big", signed=True) for what in ("exponent", "modulus")
-        )
+        exponent, modulus = (int.from_bytes(field(what), "big", signed=True) for what in ("exponent", "modulus"))
         if exponent < 3 or exponent % 2 == 0 or modulus < 1 or modulus % 2 == 0:
             raise ValueError("its numbers make no RSA key")
         if modulus.bit_length() not in RSA_BITS:
@@ -278,9 +274,7 @@ def check_password_hash(value: object) -> None:
     if value.startswith("$1$"):
         raise Invalid("an MD5 hash, which is broken in minutes", MAKE_A_HASH)
     if value.startswith("$"):
-        raise Invalid(
-            "not a whole hash of a method that is accepted (yescrypt, SHA-512, SHA-256, bcrypt)", MAKE_A_HASH
-        )
+        raise Invalid("not a whole hash of a method that is accepted (yescrypt, SHA-512, SHA-256, bcrypt)", MAKE_A_HASH)
     raise Invalid("a plain password, or a DES hash", f"Only a strong hash is accepted. {MAKE_A_HASH}")
 
 
@@ -316,6 +310,4 @@ def check_umask(value: object) -> None:
     if not isinstance(value, str) or not re.fullmatch("[0-7]{3}", value):
         raise Invalid("not a umask", "Write three octal digits in quotes, e.g. '022' or '027'", show(value))
     if value[0] != "0":
-        raise Invalid(
-            "a umask that takes rights from the file's owner", "Let it begin with 0, e.g. '027'", show(value)
-        )
+        raise Invalid("a umask that takes rights from the file's owner", "Let it begin with 0, e.g. '027'", show(value))
