@@ -1,0 +1,17 @@
+"""The Pulumi program: stack configuration, host, jail, exports."""
+
+import pulumi
+
+from sftp_jail import SftpJail, SftpJailArgs, config
+
+settings = config.load()
+host = settings.host("host")
+jail = SftpJail(
+    "jail",
+    SftpJailArgs(host=host, users=settings.users, log_level=settings.log_level, umask=settings.umask),
+)
+
+pulumi.export("address", jail.address)
+pulumi.export("port", jail.port)
+pulumi.export("knownHosts", jail.known_hosts)
+pulumi.export("users", jail.users)

@@ -1,0 +1,31 @@
+"""Isolated, audited SFTP logins on plain OpenSSH, as Pulumi components.
+
+from sftp_jail import LocalHost, LocalHostArgs, SftpJail, SftpJailArgs, UserArgs
+
+jail = SftpJail(
+    "jail",
+    SftpJailArgs(
+        host=LocalHost("host", LocalHostArgs()),
+        users={"jack": UserArgs(keys={"laptop": "ssh-ed25519 AAAA..."})},
+    ),
+)
+"""
+
+from .faults import ConfigError, Fault
+from .hosts import Host
+from .hosts.local import LocalHost, LocalHostArgs
+from .jail import SftpJail, SftpJailArgs
+from .user import JailUser, JailUserArgs, UserArgs
+
+__all__ = [
+    "ConfigError",
+    "Fault",
+    "Host",
+    "JailUser",
+    "JailUserArgs",
+    "LocalHost",
+    "LocalHostArgs",
+    "SftpJail",
+    "SftpJailArgs",
+    "UserArgs",
+]

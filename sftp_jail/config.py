@@ -1,0 +1,165 @@
+"""The stack's configuration, read into args.
+
+Every fault of it, a misspelt key included, is reported at once and before any resource exists. Of a value that
+may be a secret, only the place is ever named.
+"""
+
+import difflib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Optional
+
+from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
+
+from .faults import Fault, below, examine, raise_any
+from .hosts import Host
+from .hosts.local import LocalHost, LocalHostArgs, demo_user
+from .hostside.validate import MAKE_A_HASH, check_log_level, check_umask, check_username, show
+from .jail import users_faults
+from .user import UserArgs
+
+NAMESPACE = "sftp-jail"
+
+HOST_KINDS = ("local",)
+
+KEYS_EXAMPLE = "{laptop: 'ssh-ed25519 AAAA...'}"
+USER_EXAMPLE = f"{{keys: {KEYS_EXAMPLE}}}"
+EXAMPLE = f"{NAMESPACE}:users: {{jack: {USER_EXAMPLE}}}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a stack's configuration says."""
+
+    host: Callable[[str], Host]
+    """Makes the host, given the resource's name."""
+
+    users: Mapping[str, UserArgs]
+    """The logins, by user name."""
+
+    log_level: Optional[str]
+    """See `SftpJailArgs.log_level`."""
+
+    umask: Optional[str]
+    """See `SftpJailArgs.umask`."""
+
+
+def load() -> Settings:
+    """The configuration of the stack that is running.
+
+    :raises ConfigError: with every fault that it has
+    """
+    reader = _Reader()
+    config = reader.section(f"{NAMESPACE}:", _stack_config(), ["host", "logLevel", "umask", "users"], EXAMPLE)
+    host, demo_keys = reader.local_host(f"{NAMESPACE}:host", config.get("host", {"kind": "local"}))
+    users = reader.users(f"{NAMESPACE}:users", config.get("users", {}), demo_keys)
+    for key, check in (("logLevel", check_log_level), ("umask", check_umask)):
+        if key in config:
+            reader.faults += examine(f"{NAMESPACE}:{key}", check, config[key])
+    raise_any(_without_secret_values(reader.faults))
+
+    return Settings(
+        host=partial(LocalHost, args=host),
+        # Only now, since a refused stack file makes no key files either.
+        users={name: demo_user(name, host.directory) if user is None else user for name, user in users.items()},
+        log_level=config.get("logLevel"),
+        umask=config.get("umask"),
+    )
+
+
+def _stack_config() -> dict[str, Any]:
+    """The project's own keys. A map arrives as JSON; a number or a bool as its text, like any string."""
+    found = {**get_config_env(), **CONFIG.get()}
+    prefix = f"{NAMESPACE}:"
+    return {key[len(prefix) :]: _decoded(text) for key, text in found.items() if key.startswith(prefix)}
+
+
+def _decoded(text: str) -> object:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if isinstance(value, (dict, list)) else text
+
+
+def _without_secret_values(faults: Iterable[Fault]) -> list[Fault]:
+    """The faults, without values from a top-level key that holds a secret: which part is the secret, the SDK
+    does not tell. The path still names the place."""
+    secret = tuple(f"{NAMESPACE}:{key}" for key in _stack_config() if is_config_secret(f"{NAMESPACE}:{key}"))
+    return [replace(fault, shown="") if fault.path.startswith(secret) else fault for fault in faults]
+
+
+class _Reader:
+    """Reads one part after the other, and notes what is wrong instead of stopping there."""
+
+    def __init__(self) -> None:
+        self.faults: list[Fault] = []
+
+    def map(self, path: str, value: object, example: str) -> dict[str, Any]:
+        """The value if it is a map, else an empty one."""
+        if isinstance(value, dict):
+            return value
+        self.faults.append(Fault(path, "not a map", f"Write it like this: {example}", show(value)))
+        return {}
+
+    def section(self, path: str, value: object, keys: Sequence[str], example: str) -> dict[str, Any]:
+        """The known keys of a map, those without a value left out."""
+        spec = self.map(path, value, example)
+        for key in spec:
+            if key not in keys:
+                near = difflib.get_close_matches(key, keys, n=1)
+                remedy = f"Did you mean '{near[0]}'?" if near else f"Remove it; known here: {', '.join(keys)}"
+                self.faults.append(Fault(below(path, key), "an unknown key", remedy))
+            elif spec[key] is None:
+                self.faults.append(Fault(below(path, key), "no value", "Give it one, or remove the line"))
+        return {key: spec[key] for key in keys if spec.get(key) is not None}
+
+    def local_host(self, path: str, value: object) -> tuple[LocalHostArgs, bool]:
+        """A local host's args, and whether a user without any key is given one for the demo."""
+        kind = self.map(path, value, "{kind: local}").get("kind", HOST_KINDS[0])
+        if kind not in HOST_KINDS:
+            remedy = f"Use {' or '.join(HOST_KINDS)}"
+            self.faults.append(Fault(f"{path}.kind", "not a kind of host", remedy, show(kind)))
+        # Without its kind there is no telling which keys a host may have.
+        if not isinstance(value, dict) or kind not in HOST_KINDS:
+            return LocalHostArgs(), False
+        spec = self.section(path, value, ["demoKeys", "kind", "release"], "{kind: local}")
+        args = LocalHostArgs(release=spec.get("release"))
+        self.faults += args.faults(path)
+        demo_keys = spec.get("demoKeys", False)
+        if not isinstance(demo_keys, bool):
+            remedy = "Write true or false, without quotes"
+            self.faults.append(Fault(f"{path}.demoKeys", "neither true nor false", remedy, show(demo_keys)))
+        return args, demo_keys is True
+
+    def users(self, path: str, value: object, demo_keys: bool) -> dict[str, Optional[UserArgs]]:
+        """The users by name; None for one that is to have a demo key."""
+        users: dict[str, Optional[UserArgs]] = {}
+        for name, spec in self.map(path, value, f"{{jack: {USER_EXAMPLE}}}").items():
+            before = len(self.faults)
+            user = self.user(below(path, name), spec)
+            if not user.can_log_in and (demo_keys or len(self.faults) > before):
+                # Meant to be so, or explained already; there is only the name to judge.
+                self.faults += examine(below(path, name), check_username, name)
+                users[name] = None
+            else:
+                users[name] = user
+        self.faults += users_faults(path, {name: user for name, user in users.items() if user is not None})
+        return users
+
+    def user(self, path: str, value: object) -> UserArgs:
+        """One user's args, as far as they can be read."""
+        set_hash = f"set its hash: pulumi config set --secret --path '{path}.passwordHash'"
+        spec = dict(self.map(path, value, USER_EXAMPLE))
+        if "password" in spec:
+            del spec["password"]
+            remedy = f"Remove it and {set_hash}. {MAKE_A_HASH}"
+            self.faults.append(Fault(f"{path}.password", "a plain password, which is accepted nowhere", remedy))
+        spec = self.section(path, spec, ["keys", "passwordHash"], USER_EXAMPLE)
+        if "passwordHash" in spec and not is_config_secret(f"{NAMESPACE}:users"):
+            remedy = f"Remove it and {set_hash}"
+            self.faults.append(Fault(f"{path}.passwordHash", "a password hash that is no secret", remedy))
+        keys = self.map(f"{path}.keys", spec.get("keys", {}), KEYS_EXAMPLE)
+        return UserArgs(keys=keys, password_hash=spec.get("passwordHash"))

@@ -1,0 +1,152 @@
+"""SftpJail: the chroot policy on one host, and its users."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+import pulumi
+
+from .faults import Fault, below, checked, examine, raise_any
+from .hosts import Host
+from .hostside.validate import Invalid, check_log_level, check_umask, check_username, normalise_key
+from .remote import JAILCTL, command
+from .user import JailUser, JailUserArgs, UserArgs
+
+HOSTSIDE = Path(__file__).parent / "hostside"
+
+INSTALL = "python3 -I -c 'import json, sys; files = json.load(sys.stdin); exec(files[\"install.py\"])'"
+"""Runs install.py out of the JSON map of jailctl's files that stdin carries; a verb follows."""
+
+
+@dataclass(kw_only=True)
+class SftpJailArgs:
+    """The jail of one host."""
+
+    host: Host
+    """The machine that carries it."""
+
+    users: Mapping[str, UserArgs] = field(default_factory=dict)
+    """The logins, by user name. Default: none."""
+
+    log_level: Optional[pulumi.Input[str]] = None
+    """What internal-sftp logs: `INFO`, every operation; `VERBOSE`, denied ones by name too. Default: VERBOSE."""
+
+    umask: Optional[pulumi.Input[str]] = None
+    """The permissions that an upload never gets, three octal digits, the first one 0. Default: 022."""
+
+    def faults(self, path: str) -> Iterator[Fault]:
+        """What is wrong with the plain values; `path` is the place of these args."""
+        yield from users_faults(f"{path}.users", self.users)
+        if self.log_level is not None:
+            yield from examine(f"{path}.logLevel", check_log_level, self.log_level)
+        if self.umask is not None:
+            yield from examine(f"{path}.umask", check_umask, self.umask)
+
+
+class SftpJail(pulumi.ComponentResource):
+    """Isolated, audited SFTP logins on one host: jailctl, the jail that it makes, and one `JailUser` each.
+
+    :raises ConfigError: where the args have faults; no resource is registered then
+    """
+
+    address: pulumi.Output[str]
+    """Where clients reach the SSH server."""
+
+    port: pulumi.Output[int]
+    """The TCP port of the SSH server."""
+
+    known_hosts: pulumi.Output[str]
+    """The server's line for a client's known_hosts file."""
+
+    users: pulumi.Output[Mapping[str, Mapping[str, str]]]
+    """By user name: `sftp`, the command that logs in."""
+
+    def __init__(self, name: str, args: SftpJailArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
+        raise_any(args.faults(name))
+        super().__init__("sftp-jail:index:SftpJail", name, None, opts)
+        host = args.host
+
+        files = _jailctl_files()
+        install = command(
+            f"{name}-install",
+            host,
+            create=f"{INSTALL} install",
+            delete=f"{INSTALL} uninstall",
+            stdin=files,
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        log_level = args.log_level if args.log_level is not None else "VERBOSE"
+        umask = args.umask if args.umask is not None else "022"
+        policy = command(
+            f"{name}-policy",
+            host,
+            create=f"{JAILCTL} apply-jail",
+            delete=f"{JAILCTL} remove-jail",
+            stdin=pulumi.Output.json_dumps(
+                {
+                    # A new jailctl applies the jail again, but no user: what the old one did there stands.
+                    "jailctl": hashlib.sha256(files.encode()).hexdigest()[:12],
+                    "logLevel": checked(f"{name}.logLevel", check_log_level, log_level),
+                    "umask": checked(f"{name}.umask", check_umask, umask),
+                },
+                sort_keys=True,
+            ),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[install]),
+        )
+        children = {
+            username: JailUser(
+                f"{name}-{username}",
+                JailUserArgs(host=host, username=username, user=user),
+                pulumi.ResourceOptions(parent=self, depends_on=[policy]),
+            )
+            for username, user in args.users.items()
+        }
+
+        self.address = host.address
+        self.port = host.port
+        self.known_hosts = pulumi.Output.all(host.address, host.port, host.host_key).apply(
+            lambda line: _known_hosts_line(*line)
+        )
+        logins: Any = {username: {"sftp": child.sftp} for username, child in children.items()}
+        self.users = pulumi.Output.from_input(logins)
+        # Not `users`: each JailUser's state has its own, and so a new user leaves the jail's state as it is.
+        self.register_outputs({"address": self.address, "port": self.port, "knownHosts": self.known_hosts})
+
+
+def users_faults(path: str, users: Mapping[str, UserArgs]) -> Iterator[Fault]:
+    """What is wrong with each user, and with them together; `path` is the place of the map."""
+    for username, user in users.items():
+        yield from examine(below(path, username), check_username, username)
+        yield from user.faults(below(path, username))
+    yield from _shared_keys(path, users)
+
+
+def _shared_keys(path: str, users: Mapping[str, UserArgs]) -> Iterator[Fault]:
+    seen: dict[str, str] = {}
+    for username, user in users.items():
+        for label, key in (user.keys or {}).items():
+            place = below(f"{below(path, username)}.keys", label)
+            try:
+                plain = normalise_key(key)
+            except Invalid:  # an Output, or a fault reported elsewhere
+                continue
+            if plain in seen:
+                yield Fault(
+                    place,
+                    f"the same key as {seen[plain]}",
+                    "Give every user, and every label, a key of its own: a key must name who holds it",
+                )
+            seen.setdefault(plain, place)
+
+
+def _jailctl_files() -> str:
+    """jailctl as a JSON map of relative path to text, so that a preview shows what an upgrade changes."""
+    files = {path.relative_to(HOSTSIDE).as_posix(): path.read_text("utf-8") for path in HOSTSIDE.rglob("*.py")}
+    return json.dumps(files, sort_keys=True)
+
+
+def _known_hosts_line(address: str, port: int, host_key: str) -> str:
+    return f"{address if port == 22 else f'[{address}]:{int(port)}'} {host_key}"

@@ -1,0 +1,51 @@
+"""The one place that builds a Command which runs on the server.
+
+What is true of all of them, and why:
+
+- The command is a short fixed string and the data is JSON on stdin: an error prints the former and never the
+  latter, and a preview shows which key of a JSON text has changed.
+- No `triggers`: they replace the resource, and then the old `delete` runs after the new `create`. No `update`
+  either: a changed stdin runs `create` again, and jailctl converges.
+- `deleted_with` the machine, so that a machine that goes takes its users with it, one connection each saved.
+"""
+
+import pulumi
+from pulumi_command import remote
+
+from .hosts import Host
+
+JAILCTL = "/usr/local/sbin/jailctl"
+
+
+def command(
+    name: str,
+    host: Host,
+    create: str,
+    delete: str,
+    stdin: pulumi.Input[str],
+    opts: pulumi.ResourceOptions,
+) -> remote.Command:
+    """A Command on the host, as root.
+
+    :param name: the resource's name
+    :param host: where it runs
+    :param create: run when it is made, and again whenever stdin changes
+    :param delete: run when it is removed, with the stdin of the last `create`
+    :param stdin: JSON, with its keys sorted, for both
+    :param opts: parent and dependencies
+    """
+    return remote.Command(
+        name,
+        connection=host.connection,
+        create=_as_root(host, create),
+        delete=_as_root(host, delete),
+        stdin=stdin,
+        add_previous_output_in_env=False,
+        logging=remote.Logging.NONE,
+        opts=pulumi.ResourceOptions.merge(pulumi.ResourceOptions(deleted_with=host.deleted_with), opts),
+    )
+
+
+def _as_root(host: Host, line: str) -> pulumi.Output[str]:
+    user = pulumi.Output.from_input(host.connection.user)
+    return user.apply(lambda name: line if name == "root" else f"sudo -n {line}")

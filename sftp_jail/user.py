@@ -1,0 +1,129 @@
+"""JailUser: one login that can do nothing but SFTP inside its own jail."""
+
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Optional
+
+import pulumi
+
+from .faults import Fault, below, checked, examine, raise_any
+from .hosts import Host
+from .hostside.validate import check_key_label, check_password_hash, check_username, normalise_key
+from .remote import JAILCTL, command
+
+
+@dataclass(kw_only=True)
+class UserArgs:
+    """What one login may do, whatever its name and its server. It needs a key or a password hash."""
+
+    keys: Optional[Mapping[str, pulumi.Input[str]]] = None
+    """SSH public keys, each as one line of a .pub file, by a label of the operator's choice. Default: none."""
+
+    password_hash: Optional[pulumi.Input[str]] = field(default=None, repr=False)
+    """A crypt(3) string for a login by password, e.g. from `mkpasswd --method=yescrypt`. Kept as a secret
+    whether or not it is given as one. Default: no password."""
+
+    identity_file: Optional[str] = None
+    """The private key's path on this computer, named in the `sftp` output. Default: left to the client."""
+
+    @property
+    def can_log_in(self) -> bool:
+        """Whether there is any way in."""
+        return bool(self.keys) or self.password_hash is not None
+
+    def faults(self, path: str) -> Iterator[Fault]:
+        """What is wrong with the plain values; `path` is the place of these args."""
+        for label, key in (self.keys or {}).items():
+            yield from examine(below(f"{path}.keys", label), check_key_label, label)
+            yield from examine(below(f"{path}.keys", label), normalise_key, key)
+        if self.password_hash is not None:
+            yield from examine(f"{path}.passwordHash", check_password_hash, self.password_hash)
+        if not self.can_log_in:
+            yield Fault(
+                path,
+                "neither a key nor a password hash, so nobody could log in",
+                "Add the user's public key, e.g. keys: {laptop: 'ssh-ed25519 AAAA...'}",
+            )
+
+
+@dataclass(kw_only=True)
+class JailUserArgs:
+    """One login on one server."""
+
+    host: Host
+    """The server; it must have the jail already, else name the `SftpJail` in `depends_on`."""
+
+    username: str
+    """The login's name: 1 to 32 of a-z, 0-9, '_' and '-', beginning with a letter or '_'."""
+
+    user: UserArgs
+    """What the login may do."""
+
+    def faults(self, path: str) -> Iterator[Fault]:
+        """What is wrong with the plain values; `path` is the place of these args."""
+        yield from examine(f"{path}.username", check_username, self.username)
+        yield from self.user.faults(f"{path}.user")
+
+
+class JailUser(pulumi.ComponentResource):
+    """One jailed login: its account, its jail and its keys; and its password, if it has one.
+
+    :raises ConfigError: where the args have faults; no resource is registered then
+    """
+
+    username: pulumi.Output[str]
+    """The login's name."""
+
+    sftp: pulumi.Output[str]
+    """The command that logs in."""
+
+    def __init__(self, name: str, args: JailUserArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
+        raise_any(args.faults(name))
+        super().__init__("sftp-jail:index:JailUser", name, None, opts)
+        user = args.user
+
+        account = command(
+            name,
+            args.host,
+            create=f"{JAILCTL} apply-user",
+            delete=f"{JAILCTL} remove-user",
+            stdin=pulumi.Output.json_dumps(
+                {
+                    "keys": {
+                        label: checked(below(f"{name}.user.keys", label), normalise_key, key).apply(normalise_key)
+                        for label, key in (user.keys or {}).items()
+                    },
+                    "username": args.username,
+                },
+                sort_keys=True,
+            ),
+            # A component's dependencies are not its children's: hand them on.
+            opts=pulumi.ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None),
+        )
+        if user.password_hash is not None:
+            password_hash = checked(f"{name}.user.passwordHash", check_password_hash, user.password_hash)
+            command(
+                # A dot, because no user name has one: `jill.password` is not the user `jill-password`.
+                f"{name}.password",
+                args.host,
+                create=f"{JAILCTL} apply-password",
+                delete=f"{JAILCTL} remove-password",
+                # One secret hides the whole stdin from a preview, hence a Command of its own.
+                stdin=pulumi.Output.secret(
+                    pulumi.Output.json_dumps({"passwordHash": password_hash, "username": args.username}, sort_keys=True)
+                ),
+                opts=pulumi.ResourceOptions(parent=self, depends_on=[account]),
+            )
+
+        self.username = pulumi.Output.from_input(args.username)
+        self.sftp = pulumi.Output.all(args.host.address, args.host.port).apply(
+            lambda place: _sftp_command(args, *place)
+        )
+        self.register_outputs({"username": self.username, "sftp": self.sftp})
+
+
+def _sftp_command(args: JailUserArgs, address: str, port: int) -> str:
+    identity = ["-i", args.user.identity_file] if args.user.identity_file is not None else []
+    place = ["-P", str(int(port))] if port != 22 else []
+    return shlex.join(["sftp", *identity, *args.host.sftp_options, *place, f"{args.username}@{address}"])
