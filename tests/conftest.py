@@ -1,0 +1,137 @@
+"""What tests share: a disposable Debian machine, and the clients that knock at its door."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, Optional
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MACHINE = ROOT / "sftp_jail" / "hosts" / "machine.py"
+HOSTSIDE = ROOT / "sftp_jail" / "hostside"
+
+BOOTSTRAP = 'import json, sys; files = json.load(sys.stdin); exec(files["install.py"])'
+
+
+class Done(NamedTuple):
+    """What a program said, and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def call(*argv: object, stdin: str = "", env: Optional[dict[str, str]] = None) -> Done:
+    """Run a program to its end, or for two minutes."""
+    done = subprocess.run(
+        [str(arg) for arg in argv],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        errors="backslashreplace",
+        env=env,
+        timeout=120,
+        check=False,
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+class Key(NamedTuple):
+    """An ed25519 key pair."""
+
+    path: Path
+
+    @property
+    def public(self) -> str:
+        """As authorized_keys has it, without the comment."""
+        return " ".join(self.path.with_suffix(".pub").read_text().split()[:2])
+
+
+def make_key(path: Path) -> Key:
+    """A new key pair at the path."""
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", path], check=True)
+    return Key(path)
+
+
+class Machine:
+    """A booted Debian, reached as root from beside it, and as anybody else through its sshd."""
+
+    def __init__(self, folder: Path, release: str) -> None:
+        self.folder = folder
+        self.admin_key = make_key(folder / "admin")
+        self.host_key = make_key(folder / "host")
+        self.spec = {
+            "name": folder.name,
+            "release": release,
+            "directory": str(folder / "machine"),
+            "adminKey": self.admin_key.public,
+            "hostKeyFile": str(self.host_key.path),
+        }
+        env = {**os.environ, "SFTP_JAIL_UNTIL_PID": str(os.getpid())}
+        done = subprocess.run(
+            [sys.executable, MACHINE, "start"],
+            input=json.dumps(self.spec),
+            stdout=subprocess.PIPE,
+            text=True,
+            env=env,
+            check=True,
+        )
+        self.address: str = json.loads(done.stdout)["address"]
+        self.known_hosts = folder / "known_hosts"
+        self.known_hosts.write_text(f"{self.address} {self.host_key.public}\n")
+
+    def stop(self) -> None:
+        """Stop it; nothing of it is left."""
+        subprocess.run([sys.executable, MACHINE, "stop"], input=json.dumps(self.spec), text=True, check=True)
+
+    def run(self, *argv: object, stdin: str = "") -> Done:
+        """Run a program in the machine, as root."""
+        return call(sys.executable, MACHINE, "run", self.spec["directory"], "--", *argv, stdin=stdin)
+
+    def root(self, *argv: object, stdin: str = "") -> str:
+        """What a program says in the machine, which must succeed."""
+        done = self.run(*argv, stdin=stdin)
+        assert done.code == 0, f"{argv}: {done}"
+        return done.out
+
+    def install(self) -> str:
+        """Install jailctl as the Pulumi program does."""
+        files = {path.name: path.read_text() for path in sorted(HOSTSIDE.glob("*.py"))}
+        return self.root("python3", "-I", "-c", BOOTSTRAP, "install", stdin=json.dumps(files, sort_keys=True))
+
+    def jailctl(self, verb: str, spec: Optional[dict[str, Any]] = None) -> Done:
+        """Run one of jailctl's verbs."""
+        return self.run("/usr/local/sbin/jailctl", verb, stdin=json.dumps(spec) if spec is not None else "")
+
+    def ssh_options(self, key: Key) -> list[object]:
+        """A client that trusts the machine's own key and nothing else, and never asks."""
+        options = {
+            "UserKnownHostsFile": self.known_hosts,
+            "StrictHostKeyChecking": "yes",
+            "IdentitiesOnly": "yes",
+            "BatchMode": "yes",
+            "ConnectTimeout": "10",
+            "LogLevel": "ERROR",
+        }
+        return ["-F", "none", "-i", key.path, *(f"-o{name}={value}" for name, value in options.items())]
+
+    def ssh(self, username: str, key: Key, *argv: object) -> Done:
+        """OpenSSH's ssh."""
+        return call("ssh", *self.ssh_options(key), f"{username}@{self.address}", *argv)
+
+    def sftp(self, username: str, key: Key, *commands: str) -> Done:
+        """OpenSSH's sftp, ending at the first command that fails unless it begins with `-`."""
+        batch = "\n".join(commands) + "\n"
+        return call("sftp", *self.ssh_options(key), "-b", "-", f"{username}@{self.address}", stdin=batch)
+
+
+@pytest.fixture(scope="session")
+def trixie(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """A Debian 13, shared by the tests that leave it as they found it."""
+    machine = Machine(tmp_path_factory.mktemp("trixie"), "trixie")
+    yield machine
+    machine.stop()

@@ -1,0 +1,315 @@
+"""jailctl on a real Debian 13: what a user may do, what he may not, and what the administrator never notices."""
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Done, Key, Machine, call, make_key
+
+JAIL = {"jailctl": "test", "logLevel": "VERBOSE", "umask": "022"}
+HASH = "$6$saltsalt$" + "a" * 86
+
+
+@pytest.fixture
+def jail(trixie: Machine) -> Iterator[Machine]:
+    """A machine with a jail and no user; afterwards it is without."""
+    trixie.install()
+    done = trixie.jailctl("apply-jail", JAIL)
+    assert done.code == 0, done
+    yield trixie
+    done = trixie.jailctl("remove-jail", JAIL)
+    assert done.code == 0, done
+
+
+@pytest.fixture
+def jack(tmp_path: Path) -> Key:
+    return make_key(tmp_path / "jack")
+
+
+@pytest.fixture
+def jill(tmp_path: Path) -> Key:
+    return make_key(tmp_path / "jill")
+
+
+def spec(username: str, **keys: Key) -> dict:
+    return {"username": username, "keys": {label: key.public for label, key in keys.items()}}
+
+
+def add(machine: Machine, username: str, **keys: Key) -> Done:
+    done = machine.jailctl("apply-user", spec(username, **keys))
+    assert done.code == 0, done
+    return done
+
+
+def log_of(machine: Machine) -> list[str]:
+    return machine.root("cat", "/var/log/sftp.log").splitlines()
+
+
+def test_user_can_upload_list_rename_and_remove(jail: Machine, jack: Key) -> None:
+    add(jail, "jack", laptop=jack)
+    done = jail.sftp("jack", jack, "put /etc/hostname a", "ls", "rename a b", "rm b", "put /etc/hostname c")
+    assert done.code == 0, done
+    assert jail.root("stat", "-c", "%U %G", "/sftp/jail/jack/uploads/c").split() == ["jack", "sftp-only"]
+
+
+def test_a_user_cannot_log_in_with_another_users_key(jail: Machine, jack: Key, jill: Key) -> None:
+    add(jail, "jack", laptop=jack)
+    add(jail, "jill", laptop=jill)
+    assert jail.sftp("jill", jill, "ls").code == 0
+    done = jail.sftp("jack", jill, "ls")
+    assert done.code != 0
+    assert "Permission denied" in done.err
+
+
+@pytest.mark.parametrize("command", ["-mkdir /x", "-chmod 777 /", "-rename /uploads /u", "-rm /dev/log"])
+def test_a_user_cannot_change_what_is_roots(jail: Machine, jack: Key, command: str) -> None:
+    add(jail, "jack", laptop=jack)
+    before = jail.root("find", "/sftp/jail", "-printf", "%p %m %u %i\n")
+    done = jail.sftp("jack", jack, command, "put /etc/hostname still-here")
+    assert done.code == 0, done
+    jail.root("rm", "/sftp/jail/jack/uploads/still-here")
+    assert jail.root("find", "/sftp/jail", "-printf", "%p %m %u %i\n") == before
+
+
+def test_a_user_gets_no_shell_and_the_administrator_does(jail: Machine, jack: Key) -> None:
+    add(jail, "jack", laptop=jack)
+    assert "uid=" not in jail.ssh("jack", jack, "id").out
+    assert "uid=1000(admin)" in jail.ssh("admin", jail.admin_key, "id").out
+
+
+def test_a_user_sees_neither_the_host_nor_another_jail(jail: Machine, jack: Key, jill: Key) -> None:
+    add(jail, "jack", laptop=jack)
+    add(jail, "jill", laptop=jill)
+    assert jail.sftp("jill", jill, "put /etc/hostname secret").code == 0
+    for path in ("/etc/passwd", "/sftp/jail/jill/uploads/secret", "../../jill/uploads/secret"):
+        assert jail.sftp("jack", jack, f"get {path} /dev/null").code != 0
+    assert jail.sftp("jill", jill, "get secret /dev/null").code == 0
+
+
+def test_a_user_gets_no_tunnel_and_the_administrator_does(jail: Machine, jack: Key) -> None:
+    add(jail, "jack", laptop=jack)
+    target = ["-W", "127.0.0.1:22"]
+    to = jail.address
+    refused = call("ssh", *jail.ssh_options(jack), *target, f"jack@{to}")
+    allowed = call("ssh", *jail.ssh_options(jail.admin_key), *target, f"admin@{to}", stdin="x\n")
+    assert "SSH-2.0" not in refused.out
+    assert "SSH-2.0" in allowed.out
+
+
+def test_every_operation_is_logged_under_the_users_name(jail: Machine, jack: Key) -> None:
+    add(jail, "jack", laptop=jack)
+    jail.sftp("jack", jack, "put /etc/hostname a", "rename a b", "-mkdir /x", "rm b")
+    deadline = time.monotonic() + 5
+    wanted = ('open "/uploads/a"', 'close "/uploads/a"', "rename old", "Permission denied", 'remove name "/uploads/b"')
+    while time.monotonic() < deadline:
+        lines = [line for line in log_of(jail) if line.split()[1] == "jack"]
+        if all(any(words in line for line in lines) for words in wanted):
+            break
+        time.sleep(0.05)
+    for words in wanted:
+        assert any(words in line for line in lines), words
+
+
+def test_logging_goes_on_after_rsyslog_restarts(jail: Machine, jack: Key) -> None:
+    add(jail, "jack", laptop=jack)
+    jail.root("systemctl", "restart", "rsyslog")
+    assert jail.jailctl("check").out == "no difference\n"
+    jail.sftp("jack", jack, "put /etc/hostname after-the-restart")
+    assert any('"/uploads/after-the-restart"' in line and " jack " in line for line in log_of(jail))
+
+
+def test_a_second_run_changes_nothing_and_says_so(jail: Machine, jack: Key) -> None:
+    add(jail, "jack", laptop=jack)
+    assert jail.jailctl("apply-jail", JAIL).out == "no change\n"
+    assert add(jail, "jack", laptop=jack).out == "no change\n"
+    assert jail.jailctl("check") == Done(0, "no difference\n", "")
+
+
+def test_removal_ends_login_and_session_and_archives_the_uploads(jail: Machine, jack: Key, jill: Key) -> None:
+    add(jail, "jack", laptop=jack)
+    add(jail, "jill", laptop=jill)
+    assert jail.sftp("jack", jack, "put /etc/hostname kept").code == 0
+    with subprocess.Popen(
+        [str(arg) for arg in ("sftp", *jail.ssh_options(jack), f"jack@{jail.address}")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as session:
+        assert session.stdin is not None
+        assert session.stdout is not None
+        session.stdin.write("pwd\n")
+        session.stdin.flush()
+        assert "/uploads" in session.stdout.readline()
+        done = jail.jailctl("remove-user", spec("jack", laptop=jack))
+        assert done.code == 0, done
+        assert session.wait(timeout=20) != 0
+    assert jail.sftp("jack", jack, "ls").code != 0
+    assert jail.sftp("jill", jill, "ls").code == 0
+    archive = jail.root("sh", "-c", "ls /sftp/archive/jack-*.tar").split()[-1]
+    assert jail.root("stat", "-c", "%U %a", archive) == "root 600\n"
+    assert "uploads/kept" in jail.root("tar", "tf", archive)
+    assert jail.jailctl("remove-user", spec("jack", laptop=jack)).out == "no change\n"
+
+
+def test_a_uid_is_never_given_twice(jail: Machine, jack: Key) -> None:
+    add(jail, "jack", laptop=jack)
+    first = jail.root("id", "-u", "jack")
+    jail.jailctl("remove-user", spec("jack", laptop=jack))
+    add(jail, "jack", laptop=jack)
+    assert int(jail.root("id", "-u", "jack")) > int(first)
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        "chmod 777 /sftp/jail/jack",
+        "chown jack /sftp/jail/jack",
+        "chmod 000 /sftp/jail/jack/uploads",
+        "rm /sftp/jail/jack/dev/log",
+        "rm -r /sftp/jail/jack",
+        "rm /etc/ssh/sftp-jail/keys/jack",
+        "echo x >> /etc/ssh/sftp-jail/keys/jack",
+        "usermod -s /bin/sh jack",
+        "usermod -g nogroup jack",
+        "chage -E 0 jack",
+        "chage -M 1 jack",
+        "userdel jack",
+        "rm /etc/ssh/sshd_config.d/00-sftp-jail.conf",
+        "rm /etc/rsyslog.d/90-sftp-jail.conf && systemctl restart rsyslog",
+        "systemctl stop rsyslog syslog.socket",
+    ],
+)
+def test_check_names_what_was_tampered_with_and_apply_mends_it(jail: Machine, jack: Key, tamper: str) -> None:
+    add(jail, "jack", laptop=jack)
+    jail.root("sh", "-c", tamper)
+    checked = jail.jailctl("check")
+    assert checked.code == 1
+    assert "should be" in checked.out
+    done = jail.jailctl("apply-jail", JAIL)
+    assert done.code == 0, done
+    assert jail.jailctl("check").out == "no difference\n"
+    assert jail.sftp("jack", jack, "ls").code == 0
+
+
+def test_a_broken_sshd_configuration_stops_everything_with_sshds_own_words(jail: Machine, jack: Key) -> None:
+    jail.root("sh", "-c", "echo Nonsense yes > /etc/ssh/sshd_config.d/99-broken.conf")
+    before = jail.root("systemctl", "show", "-p", "MainPID,ExecMainStartTimestamp", "ssh")
+    try:
+        done = jail.jailctl("apply-user", spec("jack", laptop=jack))
+        again = jail.jailctl("apply-jail", {**JAIL, "logLevel": "INFO"})
+    finally:
+        jail.root("rm", "/etc/ssh/sshd_config.d/99-broken.conf")
+    for refused in (done, again):
+        assert refused.code == 1
+        assert "99-broken.conf" in refused.err
+        assert "Bad configuration option: Nonsense" in refused.err
+    assert jail.run("id", "jack").code != 0
+    assert jail.root("systemctl", "show", "-p", "MainPID,ExecMainStartTimestamp", "ssh") == before
+    assert jail.jailctl("check").out == "no difference\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Match all\n  ForceCommand none\n", "ForceCommand"),
+        ("Match User jack\n  ChrootDirectory /tmp\n", "ChrootDirectory"),
+        ("AllowUsers admin\n", "AllowUsers"),
+        ("DenyGroups sftp-only\n", "DenyGroups"),
+    ],
+)
+def test_an_earlier_rule_that_defeats_the_jail_is_refused_by_file_and_line(
+    jail: Machine, jack: Key, text: str, words: str
+) -> None:
+    jail.root("tee", "/etc/ssh/sshd_config.d/00-a.conf", stdin=text)
+    try:
+        done = jail.jailctl("apply-user", spec("jack", laptop=jack))
+    finally:
+        jail.root("rm", "/etc/ssh/sshd_config.d/00-a.conf")
+    assert done.code == 1
+    assert words in done.err
+    assert "/etc/ssh/sshd_config.d/00-a.conf line" in done.err
+    assert jail.run("id", "jack").code != 0
+    assert jail.jailctl("check").out == "no difference\n"
+
+
+def test_an_account_that_is_not_ours_is_never_touched(jail: Machine, jack: Key) -> None:
+    jail.root("useradd", "-m", "bob")
+    before = jail.root("getent", "passwd", "bob")
+    try:
+        done = jail.jailctl("apply-user", spec("bob", laptop=jack))
+        jail.jailctl("remove-user", spec("bob", laptop=jack))
+        assert jail.root("getent", "passwd", "bob") == before
+    finally:
+        jail.root("userdel", "-r", "bob")
+    assert done.code == 1
+    assert "not ours" in done.err
+
+
+def test_a_password_is_set_without_ever_showing_and_taken_away_again(jail: Machine, jack: Key) -> None:
+    add(jail, "jack", laptop=jack)
+    password = {"username": "jack", "passwordHash": HASH}
+    done = jail.jailctl("apply-password", password)
+    assert done.code == 0, done
+    assert HASH not in done.out + done.err
+    assert HASH in jail.root("getent", "shadow", "jack")
+    effective = jail.root("/usr/sbin/sshd", "-T", "-C", "user=jack,host=localhost,addr=127.0.0.1")
+    assert "passwordauthentication yes" in effective
+    assert add(jail, "jack", laptop=jack).out == "no change\n"
+    assert jail.jailctl("check").out == "no difference\n"
+    assert jail.jailctl("remove-password", password).code == 0
+    assert HASH not in jail.root("getent", "shadow", "jack")
+    effective = jail.root("/usr/sbin/sshd", "-T", "-C", "user=jack,host=localhost,addr=127.0.0.1")
+    assert "passwordauthentication no" in effective
+
+
+@pytest.mark.parametrize(
+    "stdin",
+    [
+        "",
+        "[]",
+        "{}",
+        json.dumps({"username": "../x", "keys": {}}),
+        json.dumps({"username": "jack", "keys": {"a": "x"}}),
+    ],
+)
+def test_bad_input_is_one_line_and_changes_nothing(jail: Machine, stdin: str) -> None:
+    before = jail.root("cat", "/etc/passwd")
+    done = jail.run("/usr/local/sbin/jailctl", "apply-user", stdin=stdin)
+    assert done.code == 1
+    assert len(done.err.splitlines()) == 1
+    assert "Traceback" not in done.err
+    assert jail.root("cat", "/etc/passwd") == before
+
+
+def test_removing_the_jail_leaves_the_server_as_it_was(trixie: Machine, jack: Key) -> None:
+    manifest = (
+        "find /etc /usr/local /var/lib/sftp-jail /sftp -printf '%p %y %m %u %g %s %l\\n' 2>/dev/null"
+        " | grep -Ev '/etc(/|/systemd/system)? |-$|/(passwd|shadow|group|gshadow)-? |last-uid|/sftp(/archive.*)? '"
+        " | grep -Ev '^(/etc/ssh|/etc/ssh/sshd_config.d|/etc/rsyslog.d|/etc/logrotate.d|/usr/local/(s?bin|lib)|"
+        "/var/lib/sftp-jail) ' | sort; cat /etc/passwd /etc/group /etc/ssh/sshd_config"
+    )
+    before = trixie.root("sh", "-c", manifest)
+    trixie.install()
+    trixie.jailctl("apply-jail", JAIL)
+    add(trixie, "jack", laptop=jack)
+    assert trixie.sftp("jack", jack, "put /etc/hostname kept").code == 0
+    assert trixie.root("sh", "-c", manifest) != before
+    assert trixie.jailctl("remove-jail", JAIL).code == 0
+    trixie.root(
+        "python3",
+        "-I",
+        "-c",
+        'import json, sys; files = json.load(sys.stdin); exec(files["install.py"])',
+        "uninstall",
+        stdin=json.dumps({"install.py": Path("sftp_jail/hostside/install.py").read_text()}),
+    )
+    assert trixie.root("sh", "-c", manifest) == before
+    assert jail_is_gone(trixie, jack)
+
+
+def jail_is_gone(machine: Machine, key: Key) -> bool:
+    return machine.sftp("jack", key, "ls").code != 0 and machine.run("id", "jack").code != 0
