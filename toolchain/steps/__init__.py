@@ -1,0 +1,1 @@
+"""The steps of `toolchain/setup`, one module each, and what they share (`cache`, `run`)."""
