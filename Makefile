@@ -1,0 +1,28 @@
+# A newcomer types nothing else. Every target sets up what it needs first; see toolchain/setup.
+
+PULUMI := toolchain/pulumi
+
+.PHONY: demo down test clean
+
+## A jailed SFTP host on this computer, and a tour of it
+demo:
+	@toolchain/setup --for demo
+	@$(PULUMI) stack select local --create
+	@$(PULUMI) up --stack local --yes --skip-preview
+	@demo/tour
+
+## Everything that `make demo` made, gone
+down:
+	@toolchain/setup --for demo
+	@$(PULUMI) stack select local --create
+	@$(PULUMI) destroy --stack local --yes --skip-preview
+	@$(PULUMI) stack rm local --yes --preserve-config
+	@rm -rf .local/local
+
+## Every test, linters included; PYTEST='-k jack' for some of them
+test:
+	@python=$$(toolchain/setup --for test --print-env | python3 -c 'import json, sys; print(json.load(sys.stdin)["python"])') \
+		&& "$$python" -m pytest $(PYTEST)
+
+clean: down
+	@rm -rf .local venv .pytest_cache .mypy_cache .ruff_cache
