@@ -58,7 +58,7 @@ def load() -> Settings:
     for key, check in (("logLevel", check_log_level), ("umask", check_umask)):
         if key in config:
             reader.faults += examine(f"{NAMESPACE}:{key}", check, config[key])
-    raise_any(_without_secret_values(reader.faults))
+    raise_any(_printable(reader.faults))
 
     return Settings(
         host=partial(LocalHost, args=host),
@@ -84,11 +84,12 @@ def _decoded(text: str) -> object:
     return value if isinstance(value, (dict, list)) else text
 
 
-def _without_secret_values(faults: Iterable[Fault]) -> list[Fault]:
-    """The faults, without values from a top-level key that holds a secret: which part is the secret, the SDK
-    does not tell. The path still names the place."""
+def _printable(faults: Iterable[Fault]) -> list[Fault]:
+    """The faults by place, without values from a top-level key that holds a secret: which part is the secret, the
+    SDK does not tell."""
     secret = tuple(f"{NAMESPACE}:{key}" for key in _stack_config() if is_config_secret(f"{NAMESPACE}:{key}"))
-    return [replace(fault, shown="") if fault.path.startswith(secret) else fault for fault in faults]
+    shown = [replace(fault, shown="") if fault.path.startswith(secret) else fault for fault in faults]
+    return sorted(shown, key=lambda fault: fault.path)
 
 
 class _Reader:
@@ -101,7 +102,8 @@ class _Reader:
         """The value if it is a map, else an empty one."""
         if isinstance(value, dict):
             return value
-        self.faults.append(Fault(path, "not a map", f"Write it like this: {example}", show(value)))
+        message, shown = ("no value", "") if value is None else ("not a map", show(value))
+        self.faults.append(Fault(path, message, f"Write it like this: {example}", shown))
         return {}
 
     def section(self, path: str, value: object, keys: Sequence[str], example: str) -> dict[str, Any]:
@@ -151,15 +153,15 @@ class _Reader:
 
     def user(self, path: str, value: object) -> UserArgs:
         """One user's args, as far as they can be read."""
-        set_hash = f"set its hash: pulumi config set --secret --path '{path}.passwordHash'"
+        set_hash = f"pulumi config set --secret --path '{path}.passwordHash'"
         spec = dict(self.map(path, value, USER_EXAMPLE))
         if "password" in spec:
             del spec["password"]
-            remedy = f"Remove it and {set_hash}. {MAKE_A_HASH}"
+            remedy = f"Remove it. {MAKE_A_HASH}, and set that with: {set_hash}"
             self.faults.append(Fault(f"{path}.password", "a plain password, which is accepted nowhere", remedy))
         spec = self.section(path, spec, ["keys", "passwordHash"], USER_EXAMPLE)
         if "passwordHash" in spec and not is_config_secret(f"{NAMESPACE}:users"):
-            remedy = f"Remove it and {set_hash}"
+            remedy = f"Remove it here, and set it with: {set_hash}"
             self.faults.append(Fault(f"{path}.passwordHash", "a password hash that is no secret", remedy))
         keys = self.map(f"{path}.keys", spec.get("keys", {}), KEYS_EXAMPLE)
         return UserArgs(keys=keys, password_hash=spec.get("passwordHash"))
