@@ -1,0 +1,135 @@
+"""A copy of the project with a state of its own, driven by the real engine."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import MACHINE, ROOT, Done, Key, call, make_key
+
+STACK = "local"
+
+
+class Project:
+    """One clone of the project with one stack."""
+
+    def __init__(self, folder: Path) -> None:
+        ready = json.loads(subprocess.check_output([ROOT / "toolchain" / "setup", "--for", "test", "--print-env"]))
+        self.folder = folder
+        self.pulumi: str = ready["pulumi"]
+        self.env = {
+            **os.environ,
+            **ready["env"],
+            "PULUMI_BACKEND_URL": f"file://{folder}/.local/state",
+            "PULUMI_CONFIG_PASSPHRASE": "a passphrase",
+            "SFTP_JAIL_UNTIL_PID": str(os.getpid()),
+        }
+        for name in ("Pulumi.yaml", "__main__.py", "requirements.txt"):
+            shutil.copy(ROOT / name, folder)
+        shutil.copytree(ROOT / "sftp_jail", folder / "sftp_jail", ignore=shutil.ignore_patterns("__pycache__"))
+        (folder / "venv").symlink_to(Path(ready["python"]).parent.parent)
+        (folder / "stacks").mkdir()
+        (folder / ".local" / "state").mkdir(parents=True)
+        self.keys = folder / "keys"
+        self.keys.mkdir()
+        self.config: dict[str, Any] = {"sftp-jail:host": {"kind": "local"}, "sftp-jail:users": {}}
+        self.write()
+        done = self("stack", "init", STACK)
+        assert done.code == 0, done
+
+    def __call__(self, *argv: str) -> Done:
+        """Run pulumi to its end."""
+        return call(self.pulumi, "--non-interactive", "--color", "never", "-C", self.folder, *argv, env=self.env)
+
+    def write(self) -> None:
+        """Write the stack file, JSON being YAML; what `stack init` has put there stays."""
+        path = self.folder / "stacks" / f"Pulumi.{STACK}.yaml"
+        head = (
+            [line for line in path.read_text().splitlines() if line.startswith("encryptionsalt")]
+            if path.exists()
+            else []
+        )
+        path.write_text("\n".join([*head, f"config: {json.dumps(self.config)}", ""]))
+
+    def user(self, username: str, *labels: str) -> dict[str, Key]:
+        """Put a user into the stack file, each label with a key of its own."""
+        keys = {label: self.key(username, label) for label in labels}
+        self.config["sftp-jail:users"][username] = {"keys": {label: key.public for label, key in keys.items()}}
+        self.write()
+        return keys
+
+    def key(self, username: str, label: str) -> Key:
+        """The user's key of that label, made if it is missing."""
+        path = self.keys / f"{username}-{label}"
+        return Key(path) if path.exists() else make_key(path)
+
+    def drop(self, username: str) -> None:
+        """Take a user out of the stack file."""
+        del self.config["sftp-jail:users"][username]
+        self.write()
+
+    def up(self) -> Done:
+        """`pulumi up`, which must succeed."""
+        done = self("up", "--yes", "--skip-preview")
+        assert done.code == 0, done.out + done.err
+        return done
+
+    def preview(self, *argv: str) -> str:
+        """`pulumi preview`, which must succeed."""
+        done = self("preview", *argv)
+        assert done.code == 0, done.out + done.err
+        return done.out
+
+    def run(self, *argv: object, stdin: str = "") -> Done:
+        """Run a program in the machine, as root, without a connection to its sshd."""
+        return call(
+            sys.executable, MACHINE, "run", self.folder / ".local" / STACK / "machine", "--", *argv, stdin=stdin
+        )
+
+    def connections(self) -> int:
+        """How many connections sshd has had since the machine was booted."""
+        done = self.run("journalctl", "--unit=ssh", "--output=cat", "--no-pager")
+        assert done.code == 0, done
+        return sum("Accepted" in line or "[preauth]" in line for line in done.out.splitlines())
+
+    def sftp_argv(self, username: str, key: Key) -> list[str]:
+        """OpenSSH's sftp as that user."""
+        options = {
+            "UserKnownHostsFile": self.folder / ".local" / STACK / "known_hosts",
+            "HostKeyAlias": STACK,
+            "StrictHostKeyChecking": "yes",
+            "IdentitiesOnly": "yes",
+            "BatchMode": "yes",
+            "ConnectTimeout": "10",
+        }
+        address = json.loads(self("stack", "output", "--json").out)["address"]
+        flat = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+        return ["sftp", "-F", "none", "-i", str(key.path), *flat, f"{username}@{address}"]
+
+    def sftp(self, username: str, key: Key, *commands: str) -> Done:
+        """Run sftp commands, ending at the first that fails."""
+        argv = self.sftp_argv(username, key)
+        return call(*argv[:-1], "-b", "-", argv[-1], stdin="\n".join(commands) + "\n")
+
+    def check(self) -> Done:
+        """jailctl check on the server."""
+        return self.run("/usr/local/sbin/jailctl", "check")
+
+    def down(self) -> None:
+        """End the machine, whatever state the stack is in."""
+        spec = json.dumps({"directory": str(self.folder / ".local" / STACK / "machine")})
+        subprocess.run([sys.executable, MACHINE, "stop"], input=spec, text=True, check=True)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A project of the module's own."""
+    project = Project(tmp_path_factory.mktemp("project"))
+    yield project
+    project.down()

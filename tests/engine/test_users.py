@@ -1,0 +1,143 @@
+"""From the first `up` to the second `destroy`, on the real engine and a real server; the tests follow each other."""
+
+import json
+import subprocess
+import time
+
+from tests.engine.conftest import Project
+
+
+def resources_changed(project: Project) -> set[str]:
+    """As JSON says it: the resources that a preview would touch."""
+    steps = json.loads(project.preview("--json"))["steps"]
+    return {step["urn"].rsplit("::", 1)[1] for step in steps if step["op"] != "same"}
+
+
+def test_up_makes_a_host_and_a_user_who_can_log_in(project: Project) -> None:
+    keys = project.user("jack", "laptop", "desktop")
+    project.up()
+    assert project.sftp("jack", keys["laptop"], "put /etc/hostname a").code == 0
+    assert project.sftp("jack", keys["desktop"], "ls a").code == 0
+    assert project.check().out == "no difference\n"
+
+
+def test_a_second_up_and_a_preview_change_nothing_and_open_no_connection(project: Project) -> None:
+    before = project.connections()
+    assert resources_changed(project) == set()
+    assert "unchanged" in project.up().out
+    assert resources_changed(project) == set()
+    assert project.connections() == before
+
+
+def test_adding_jill_names_her_resources_alone_and_opens_one_connection(project: Project) -> None:
+    keys = project.user("jill", "laptop")
+    touched = resources_changed(project)
+    assert touched == {"jail-jill"}
+    before = project.connections()
+    project.up()
+    assert project.connections() == before + 1
+    assert project.sftp("jill", keys["laptop"], "put /etc/hostname b").code == 0
+
+
+def test_rotating_a_key_shows_that_key_alone_and_disturbs_nobody(project: Project) -> None:
+    users = project.config["sftp-jail:users"]
+    old = project.key("jack", "laptop")
+    new = project.key("jack", "laptop-new")
+    users["jack"]["keys"]["laptop"] = new.public
+    project.write()
+    diff = project.preview("--diff")
+    assert new.public.split()[1] in diff
+    assert "jail-jill" not in diff
+    assert resources_changed(project) == {"jail-jack"}
+    project.up()
+    assert project.sftp("jack", old, "ls").code != 0
+    assert project.sftp("jack", new, "ls").code == 0
+    assert project.sftp("jack", project.key("jack", "desktop"), "ls").code == 0
+    assert project.sftp("jill", project.key("jill", "laptop"), "ls").code == 0
+
+
+def test_removing_jack_ends_his_session_keeps_his_uploads_and_spares_jills(project: Project) -> None:
+    jack, jill = project.key("jack", "laptop-new"), project.key("jill", "laptop")
+    sessions = [
+        subprocess.Popen(project.sftp_argv(name, key), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for name, key in (("jack", jack), ("jill", jill))
+    ]
+    for session in sessions:
+        assert session.stdin is not None
+        assert session.stdout is not None
+        session.stdin.write("pwd\n")
+        session.stdin.flush()
+        assert "/uploads" in session.stdout.readline()
+    project.drop("jack")
+    project.up()
+    assert sessions[0].wait(timeout=20) != 0
+    out, _ = sessions[1].communicate("ls\n", timeout=20)
+    assert "b" in out.split()
+    assert sessions[1].returncode == 0
+    assert project.sftp("jack", jack, "ls").code != 0
+    listing = project.run("sh", "-c", "stat -c '%U %a' /sftp/archive/jack-*.tar && tar tf /sftp/archive/jack-*.tar")
+    assert listing.out.splitlines() == ["root 600", "uploads/", "uploads/a"]
+
+
+def test_a_drop_in_that_breaks_sshd_fails_the_up_and_leaves_sshd_alone(project: Project) -> None:
+    project.run("tee", "/etc/ssh/sshd_config.d/99-broken.conf", stdin="Nonsense yes\n")
+    before = project.run("systemctl", "show", "-p", "MainPID,StateChangeTimestamp", "ssh").out
+    project.config["sftp-jail:logLevel"] = "INFO"
+    project.write()
+    done = project("up", "--yes", "--skip-preview")
+    project.run("rm", "/etc/ssh/sshd_config.d/99-broken.conf")
+    assert done.code != 0
+    assert "Bad configuration option: Nonsense" in done.out + done.err
+    assert project.run("systemctl", "show", "-p", "MainPID,StateChangeTimestamp", "ssh").out == before
+    assert project.sftp("jill", project.key("jill", "laptop"), "ls").code == 0
+    project.up()
+    assert project.check().out == "no difference\n"
+
+
+def test_up_killed_at_any_moment_converges_after_cancel(project: Project) -> None:
+    for number in range(10):
+        project.user("jack", f"key{number}")
+        project.config["sftp-jail:umask"] = "022" if number % 2 else "027"
+        project.write()
+        running = subprocess.Popen(
+            [project.pulumi, "--non-interactive", "-C", str(project.folder), "up", "--yes", "--skip-preview"],
+            env=project.env,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(0.4 * (number + 1))
+        running.kill()
+        running.wait()
+        assert project("cancel", "--yes").code == 0
+        project.up()
+        assert project.sftp("jack", project.key("jack", f"key{number}"), "ls").code == 0
+        assert project.check().out == "no difference\n"
+
+
+def test_five_faults_are_one_error_that_lists_them_all_and_nothing_is_made(project: Project) -> None:
+    good = dict(project.config)
+    before = project("stack", "export").out
+    key = project.key("jill", "laptop").public
+    project.config = {
+        **good,
+        "sftp-jail:users": {"Bob": {"keys": {"a": key}}, "joan": {"keys": {"a": "ssh-dss AAAA"}}, "ann": {}},
+        "sftp-jail:umask": "999",
+        "sftp-jail:logLevl": "INFO",
+    }
+    project.write()
+    done = project("up", "--yes", "--skip-preview")
+    project.config = good
+    project.write()
+    assert done.code != 0
+    text = done.out + done.err
+    for words in ("users.Bob", "users.joan.keys.a", "users.ann", "umask", "logLevl"):
+        assert words in text, text
+    assert "Traceback" not in text
+    assert project("stack", "export").out == before
+
+
+def test_destroy_twice_in_a_row_succeeds_and_leaves_no_machine(project: Project) -> None:
+    for _ in range(2):
+        done = project("destroy", "--yes", "--skip-preview")
+        assert done.code == 0, done.out + done.err
+    assert project.run("true").code != 0
