@@ -35,7 +35,7 @@ class ConfigError(pulumi.RunError):
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults = list(faults)
         count = "one fault" if len(self.faults) == 1 else f"{len(self.faults)} faults"
-        super().__init__("\n  ".join([f"{count} in the configuration, nothing was changed:", *map(str, self.faults)]))
+        super().__init__("\n  ".join([f"{count} in the configuration:", *map(str, self.faults)]))
 
 
 def raise_any(faults: Iterable[Fault]) -> None:

@@ -35,8 +35,10 @@ class Invalid(Exception):
 def show(value: object) -> str:
     """The value for a message: ASCII alone, so that a look-alike or a control character betrays itself.
 
-    A map or a list is only called one: there is no telling what is in it.
+    A map or a list is only called one, since there is no telling what is in it; of a private key, nothing is shown.
     """
+    if looks_private(value):
+        return ""
     if isinstance(value, (dict, list)):
         return "a map" if isinstance(value, dict) else "a list"
     text = ascii(value)

@@ -1,0 +1,213 @@
+"""The stack's configuration: what is accepted, and what each fault is called."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from sftp_jail import ConfigError, config
+
+from . import keys
+
+ROOT = Path(__file__).parents[2]
+JACK = {"keys": {"laptop": keys.ed25519()}}
+PASSWORD = {"passwordHash": keys.YESCRYPT}
+
+
+@pytest.fixture
+def faults(stack_config, project_root):
+    """The faults of a configuration by place, in one error, with no file made meanwhile."""
+
+    def read(values, secret=False):
+        stack_config(values, secret)
+        with pytest.raises(ConfigError) as raised:
+            config.load()
+        assert list(project_root.iterdir()) == []
+        found = raised.value.faults
+        assert all(str(fault) in str(raised.value) for fault in found)
+        assert all(fault.message and fault.remedy for fault in found)
+        return [fault.path.removeprefix("sftp-jail:") for fault in found], str(raised.value)
+
+    return read
+
+
+# What is accepted
+
+
+def test_an_empty_configuration_means_a_local_host_without_users(stack_config):
+    stack_config({})
+    settings = config.load()
+    assert settings.users == {}
+    assert settings.log_level is None
+    assert settings.umask is None
+
+
+def test_users_and_options_are_read(stack_config):
+    stack_config({"users": {"jack": JACK}, "logLevel": "INFO", "umask": "027", "host": {"kind": "local"}})
+    settings = config.load()
+    assert settings.users["jack"].keys == JACK["keys"]
+    assert settings.log_level == "INFO"
+    assert settings.umask == "027"
+
+
+def test_a_secret_password_hash_needs_no_key(stack_config):
+    stack_config({"users": {"jack": PASSWORD}}, secret=True)
+    assert config.load().users["jack"].password_hash == keys.YESCRYPT
+
+
+def test_other_projects_keys_are_none_of_our_business(stack_config):
+    stack_config({"aws:region": "eu-central-1", "pulumi:tags": {"a": "b"}})
+    assert config.load().users == {}
+
+
+def test_demo_keys_are_for_users_who_have_no_key(stack_config):
+    stack_config({"host": {"kind": "local", "demoKeys": True}, "users": {"jack": {}, "jill": JACK}})
+    users = config.load().users
+    assert list(users["jack"].keys or {}) == ["demo"]
+    assert users["jack"].identity_file == ".local/local/keys/jack"
+    assert users["jill"].keys == JACK["keys"]
+    assert users["jill"].identity_file is None
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("stacks/*.yaml")), ids=lambda path: path.name)
+def test_the_stack_files_are_accepted(path, stack_config):
+    stack_config(yaml.safe_load(path.read_text())["config"])
+    assert config.load().users
+
+
+def test_the_schema_in_the_project_file_has_the_keys_that_are_read(stack_config, faults):
+    schema = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
+    stack_config({key: entry["default"] for key, entry in schema.items()})
+    config.load()
+    _, message = faults({"x": 1})
+    assert re.findall("known here: (.*)[.]", message) == [", ".join(sorted(key.split(":")[1] for key in schema))]
+
+
+# Each fault has its place, and a remedy
+
+
+FAULTS = {
+    "an unknown key at the top": ({"xyz": 1}, "xyz", "known here"),
+    "a misspelt key at the top": ({"user": {}}, "user", "Did you mean 'users'?"),
+    "a misspelt option": ({"loglevel": "INFO"}, "loglevel", "Did you mean 'logLevel'?"),
+    "an unknown key of a host": ({"host": {"kind": "local", "relese": "trixie"}}, "host.relese", "'release'"),
+    "an unknown key of a user": ({"users": {"jack": {**JACK, "key": {}}}}, "users.jack.key", "'keys'"),
+    "a host that is no map": ({"host": "local"}, "host", "{kind: local}"),
+    "an unknown kind of host": ({"host": {"kind": "lokal"}}, "host.kind", "Use local"),
+    "a kind of host that is a list": ({"host": {"kind": ["local"]}}, "host.kind", "Use local"),
+    "a release that is none": ({"host": {"kind": "local", "release": "sid"}}, "host.release", "trixie"),
+    "a release that is a number": ({"host": {"kind": "local", "release": 13}}, "host.release", "trixie"),
+    "a release without a value": ({"host": {"kind": "local", "release": None}}, "host.release", "remove the line"),
+    "demoKeys in quotes": ({"host": {"kind": "local", "demoKeys": "yes"}}, "host.demoKeys", "without quotes"),
+    "users that are a list": ({"users": ["jack"]}, "users", "{jack: {keys:"),
+    "users that are a word": ({"users": "jack"}, "users", "{jack: {keys:"),
+    "a user that is a list": ({"users": {"jack": [1]}}, "users.jack", "{keys:"),
+    "a user that is a word": ({"users": {"jack": "x"}}, "users.jack", "{keys:"),
+    "a user without a value": ({"users": {"jack": None}}, "users.jack", "{keys:"),
+    "a user without a way in": ({"users": {"jack": {}}}, "users.jack", "public key"),
+    "a user with no key among keys": ({"users": {"jack": {"keys": {}}}}, "users.jack", "public key"),
+    "keys that are a list": ({"users": {"jack": {"keys": [keys.ed25519()]}}}, "users.jack.keys", "{laptop:"),
+    "keys that are a word": ({"users": {"jack": {"keys": keys.ed25519()}}}, "users.jack.keys", "{laptop:"),
+    "keys without a value": ({"users": {"jack": {"keys": None}}}, "users.jack.keys", "remove the line"),
+    "a key that is a map": ({"users": {"jack": {"keys": {"a": {"b": "c"}}}}}, "users.jack.keys.a", "one string"),
+    "a key without a value": ({"users": {"jack": {"keys": {"a": None}}}}, "users.jack.keys.a", "one string"),
+    "a cut key": ({"users": {"jack": {"keys": {"a": keys.ed25519()[:-4]}}}}, "users.jack.keys.a", "whole line"),
+    "an odd label": ({"users": {"jack": {"keys": {"<b>": keys.ed25519()}}}}, 'users.jack.keys["<b>"]', "e.g. 'laptop'"),
+    "a plain password": ({"users": {"jack": {**JACK, "password": "x"}}}, "users.jack.password", "mkpasswd"),
+    "a plain hash": ({"users": {"jack": PASSWORD}}, "users.jack.passwordHash", "config set --secret --path"),
+    "a bad name": ({"users": {"..": JACK}}, 'users[".."]', "Use 1 to 32"),
+    "a bad name of a demo user": (
+        {"host": {"kind": "local", "demoKeys": True}, "users": {"a/b": {}}},
+        'users["a/b"]',
+        "Use 1 to 32",
+    ),
+    "a name in capitals": ({"users": {"Bob": JACK, "bob": {"keys": {"a": keys.ed25519(2)}}}}, "users.Bob", "a-z"),
+    "a reserved name": ({"users": {"root": JACK}}, "users.root", "the user's own"),
+    "an unknown log level": ({"logLevel": "LOUD"}, "logLevel", "'VERBOSE'"),
+    "a log level that is a map": ({"logLevel": {"a": "b"}}, "logLevel", "'VERBOSE'"),
+    "umask 999": ({"umask": "999"}, "umask", "three octal digits"),
+    "umask 022 without quotes": ({"umask": 0o22}, "umask", "quotes"),
+}
+
+
+@pytest.mark.parametrize(("values", "path", "remedy"), FAULTS.values(), ids=FAULTS)
+def test_a_fault_is_reported_once_with_its_place_and_a_remedy(values, path, remedy, faults):
+    paths, message = faults(values)
+    assert paths == [path]
+    assert remedy in message
+
+
+def test_five_faults_of_different_kinds_are_one_error(faults):
+    values = {
+        "users": {
+            "Bob": JACK,
+            "jill": {"keys": {"laptop": keys.rsa(1024)}},
+            "joan": {},
+        },
+        "logLevel": "DEBUG",
+        "mask": "022",
+    }
+    paths, message = faults(values)
+    assert sorted(paths) == ["logLevel", "mask", "users.Bob", "users.jill.keys.laptop", "users.joan"]
+    assert "5 faults" in message
+    for shown in ["'Bob'", "1024 bits", "'DEBUG'", "sftp-jail:users.joan", "sftp-jail:mask"]:
+        assert shown in message
+
+
+def test_all_faults_of_one_user_are_reported(faults):
+    paths, _ = faults({"users": {"Jack": {"keys": {"-": "ssh-dss AAAA"}, "x": 1, "passwordHash": "x"}}})
+    user = "users.Jack"
+    hash_faults = [f"{user}.passwordHash"] * 2  # no secret, and no hash
+    assert sorted(paths) == sorted([user, f'{user}.keys["-"]', f'{user}.keys["-"]', f"{user}.x", *hash_faults])
+
+
+def test_one_key_of_two_users_is_refused_naming_both(faults):
+    values = {"jack": JACK, "jill": {"keys": {"desk": keys.ed25519() + " jill@desk\r\n"}}}
+    paths, message = faults({"users": values})
+    assert paths == ["users.jill.keys.desk"]
+    assert "sftp-jail:users.jack.keys.laptop" in message
+
+
+def test_one_key_under_two_labels_is_refused(faults):
+    paths, _ = faults({"users": {"jack": {"keys": {"a": keys.ed25519(), "b": keys.ed25519()}}}})
+    assert paths == ["users.jack.keys.b"]
+
+
+def test_a_refused_stack_registers_nothing(engine, stack_config, faults):
+    faults({"umask": "999"})
+    with pytest.raises(ConfigError):
+        engine.run(config.load)
+    assert engine.registered == {}
+
+
+# Nothing secret is repeated
+
+SECRETS = {
+    "a plain password": {"users": {"jack": {"password": "hunter2!"}}},
+    "a misspelt password": {"users": {"jack": {**JACK, "passwrod": "hunter2!"}}},
+    "a misspelt password hash": {"users": {"jack": {**JACK, "passwordhash": "hunter2!"}}},
+    "a password at the top": {"password": "hunter2!"},
+    "a password as the hash": {"users": {"jack": {"passwordHash": "hunter2!"}}},
+    "a password in a map": {"users": {"jack": {"passwordHash": {"x": "hunter2!"}}}},
+    "a password among the keys": {"users": {"jack": {"keys": {"password": "hunter2!"}}}},
+    "a private key": {"users": {"jack": {"keys": {"a": "-----BEGIN OPENSSH PRIVATE KEY-----\nhunter2!"}}}},
+    "a private key as a label": {"users": {"jack": {"keys": {"BEGIN PRIVATE KEY hunter2!": keys.ed25519()}}}},
+    "a private key in a map": {"users": {"jack": {"keys": {"a": {"private": "hunter2!"}}}}},
+}
+
+
+@pytest.mark.parametrize("values", SECRETS.values(), ids=SECRETS)
+@pytest.mark.parametrize("secret", [False, True], ids=["plain", "secret"])
+def test_what_may_be_a_secret_is_not_repeated(values, secret, faults):
+    assert "hunter2!" not in faults(values, secret)[1]
+
+
+@pytest.mark.parametrize("values", [{"users": {"jack": {"keys": {"a": "hunter2!"}}}}, {"umask": "hunter2!"}])
+def test_no_value_of_a_key_that_holds_a_secret_is_repeated(values, faults):
+    assert "hunter2!" in faults(values)[1]
+    assert "hunter2!" not in faults(values, secret=True)[1]
+
+
+def test_a_look_alike_name_shows_its_code_point(faults):
+    assert r"\u0430" in faults({"users": {"j\u0430ck": JACK}})[1]
