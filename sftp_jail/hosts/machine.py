@@ -1,0 +1,402 @@
+"""Boots a disposable Debian machine on this computer, and takes it away again without a trace.
+
+A program of its own, standard library only, since it needs root and the program that describes a stack does not:
+
+    python3 machine.py rootfs | start | stop    with JSON on stdin
+    python3 machine.py run DIRECTORY -- COMMAND ...
+
+A machine is one supervising process and what hangs on it. Its file system is an overlay, mounted in the
+supervisor's own mount namespace, over a root file system in the cache; its network namespace belongs to
+systemd-nspawn, which the kernel kills when the supervisor dies. So whatever ends the supervisor ends all of it.
+A machine reaches this computer and nothing else: it has no route out.
+"""
+
+import argparse
+import contextlib
+import ctypes
+import fcntl
+import hashlib
+import ipaddress
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+NETWORK = ipaddress.ip_network("10.213.0.0/16")
+"""Machines' addresses, a /30 each. The whole range is unreachable but for machines that run, so that no packet
+for one that is gone ever leaves this computer."""
+
+NETWORK_LOCK = "/run/sftp-jail-machines.lock"
+LINK_PREFIX = "sj-"
+
+PACKAGES = (
+    *("systemd", "systemd-sysv", "libpam-systemd", "dbus", "openssh-server", "sudo"),
+    *("rsyslog", "logrotate", "python3", "iproute2", "procps"),
+)
+
+TOOLS = {"mmdebstrap": "mmdebstrap", "systemd-nspawn": "systemd-container", "ip": "iproute2", "nsenter": "util-linux"}
+"""The programs that are needed, and Debian's packages for them."""
+
+RECIPE = """\
+set -eu
+rm -f "$1"/etc/ssh/ssh_host_*
+: > "$1/etc/machine-id"
+chroot "$1" useradd --create-home --uid 1000 --shell /bin/bash --comment Administrator admin
+echo 'admin ALL=(ALL) NOPASSWD: ALL' > "$1/etc/sudoers.d/admin"
+chmod 0440 "$1/etc/sudoers.d/admin"
+install -d -m 700 -o 1000 -g 1000 "$1/home/admin/.ssh"
+# Nobody sits at its console, and what needs the Internet cannot have it.
+chroot "$1" systemctl mask --quiet console-getty.service getty.target apt-daily.timer apt-daily-upgrade.timer
+"""
+"""What is done to a fresh root file system, `$1`. The rest of it stays as Debian ships it."""
+
+BOOT_SECONDS = 60
+
+
+class Problem(Exception):
+    """A reason to give up, as one sentence with a remedy."""
+
+
+class Spec(NamedTuple):
+    """One machine: its host name, its Debian release, the directory of its files, and who may log in as `admin`."""
+
+    name: str
+    release: str
+    directory: Path
+    admin_key: str
+    host_key_file: Path
+
+
+def say(text: str) -> None:
+    """A line of progress."""
+    print(f"machine: {text}", file=sys.stderr, flush=True)
+
+
+def call(*argv: object, **options: object) -> str:
+    """A tool's standard output; `Problem` unless it succeeds."""
+    words = [str(word) for word in argv]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload]
+    if done.returncode:
+        raise Problem(f"{' '.join(words[:3])} failed: {done.stderr.strip() or done.returncode}")
+    return done.stdout
+
+
+@contextlib.contextmanager
+def locked(path: "str | Path") -> Iterator[None]:
+    """Hold a lock file; it ends with the process."""
+    with open(path, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+# The root file system
+
+
+def cache() -> Path:
+    """Where root file systems are kept."""
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "sftp-jail")
+    return Path(os.environ.get("SFTP_JAIL_CACHE") or default)
+
+
+def ensure_tools() -> None:
+    """Install what is missing of `TOOLS`."""
+    missing = sorted({package for tool, package in TOOLS.items() if shutil.which(tool) is None})
+    if not missing:
+        return
+    if shutil.which("apt-get") is None:
+        raise Problem(f"this computer lacks {', '.join(missing)}, and has no apt-get to install it")
+    say(f"installing {', '.join(missing)}, which a disposable machine needs")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    call("apt-get", "-qq", "update", env=environment)
+    call("apt-get", "-qq", "install", "--no-install-recommends", *missing, env=environment)
+
+
+def ensure_rootfs(release: str) -> Path:
+    """The release's root file system, made if it is missing; the name says what is in it, so it never changes."""
+    recipe = hashlib.sha256("\n".join([*PACKAGES, RECIPE]).encode()).hexdigest()[:12]
+    rootfs = cache() / f"rootfs-{release}-{recipe}"
+    cache().mkdir(parents=True, exist_ok=True)
+    with locked(f"{rootfs}.lock"):
+        if rootfs.is_dir():
+            return rootfs
+        for left in cache().glob(f".partial-{rootfs.name}-*"):
+            shutil.rmtree(left)
+        say(f"making the root file system of Debian {release}; it takes a minute and is kept in {cache()}")
+        partial = Path(tempfile.mkdtemp(prefix=f".partial-{rootfs.name}-", dir=cache()))
+        try:
+            target = partial / "root"
+            call(
+                *("mmdebstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", release, target),
+                *mirrors(),
+            )
+            call("sh", "-c", RECIPE, "recipe", target)
+            os.sync()
+            target.rename(rootfs)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return rootfs
+
+
+def mirrors() -> list[str]:
+    """The mirrors of this computer's own apt that carry Debian."""
+    wanted = ("indextargets", "--format", "$(LABEL) $(REPO_URI)", "Created-By: Packages")
+    lines = call("apt-get", *wanted).splitlines() or (call("apt-get", "-qq", "update"), call("apt-get", *wanted))[1]
+    found = sorted({line.split()[1] for line in lines if line.startswith("Debian ")})
+    if not found:
+        raise Problem("apt on this computer knows no Debian mirror: add one to /etc/apt/sources.list.d")
+    return found[:1]
+
+
+# One machine
+
+
+def start(spec: Spec) -> dict:
+    """Boot it, unless it runs: its address, port and the process id of its PID 1."""
+    ensure_tools()
+    rootfs = ensure_rootfs(spec.release)
+    spec.directory.mkdir(parents=True, exist_ok=True)
+    answer, log = spec.directory / "machine.json", spec.directory / "console.log"
+    if not is_running(spec.directory):
+        answer.unlink(missing_ok=True)
+        with open(log, "w") as console:
+            supervisor = subprocess.Popen(
+                [sys.executable, os.path.abspath(__file__), "supervise", str(rootfs), *map(str, spec)],
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + BOOT_SECONDS
+        while not answer.exists():
+            if supervisor.poll() is not None or time.monotonic() > deadline:
+                tail = log.read_text(errors="replace")[-2000:]
+                supervisor.kill()
+                stop(spec.directory)
+                raise Problem(f"the machine did not boot; the end of its console:\n{tail}")
+            time.sleep(0.02)
+    return json.loads(answer.read_text())
+
+
+def is_running(directory: Path) -> bool:
+    """Whether a supervisor holds the machine's lock."""
+    try:
+        with open(directory / "lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def stop(directory: Path) -> None:
+    """End it if it runs, and remove its files."""
+    if is_running(directory):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            os.kill(int((directory / "supervisor.pid").read_text()), signal.SIGTERM)
+        with locked(directory / "lock"):  # held by the supervisor until the end
+            pass
+    shutil.rmtree(directory, ignore_errors=True)
+    release_network()
+
+
+def run(directory: Path, command: list[str]) -> int:
+    """Run a command in the machine as root, without its sshd; the exit status is the command's."""
+    try:
+        leader = json.loads((directory / "machine.json").read_text())["leader"]
+    except FileNotFoundError:
+        raise Problem(f"no machine runs in {directory}: start it first") from None
+    path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    return subprocess.run(
+        ["nsenter", f"--target={leader}", "--all", "env", "-i", path, *command], check=False
+    ).returncode
+
+
+def supervise(rootfs: Path, spec: Spec) -> None:
+    """Hold the machine: boot it, wait for its end or a reason to end it, and leave nothing."""
+    owner = os.environ.get("SFTP_JAIL_UNTIL_PID")
+    asked, asking = os.pipe()
+    signal.signal(signal.SIGTERM, lambda *_: os.write(asking, b"x"))
+    with locked(spec.directory / "lock"):
+        (spec.directory / "supervisor.pid").write_text(str(os.getpid()))
+        root = mount(rootfs, spec.directory)
+        furnish(root, spec)
+        nspawn = subprocess.Popen(
+            [
+                # The machine outlives a systemd-nspawn that is killed, but not the process namespace around both.
+                *("unshare", "--net", "--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc"),
+                *("systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit"),
+                *("--network-namespace-path=/proc/self/ns/net", "--console=pipe", f"--directory={root}"),
+                f"--machine={spec.name}",
+            ],
+            stdin=subprocess.DEVNULL,
+            preexec_fn=die_with_parent,
+        )
+        try:
+            address = connect(nspawn.pid, spec)
+            leader = boot(nspawn, address)
+            place = {"address": address, "port": 22, "leader": leader}
+            partial = spec.directory / "machine.json.partial"
+            partial.write_text(json.dumps(place))
+            partial.replace(spec.directory / "machine.json")
+            ends = [asked, os.pidfd_open(nspawn.pid), *([os.pidfd_open(int(owner))] if owner else [])]
+            select.select(ends, [], [])
+        finally:
+            # Its namespace's first process, so that unshare(1) is there to reap it.
+            with contextlib.suppress(ProcessLookupError, IndexError, FileNotFoundError):
+                os.kill(child(nspawn.pid), signal.SIGKILL)
+            nspawn.wait()
+            release_network()
+
+
+def mount(rootfs: Path, directory: Path) -> Path:
+    """The machine's own view of the root file system, in a mount namespace that ends with this process."""
+    if ctypes.CDLL(None, use_errno=True).unshare(0x00020000):  # CLONE_NEWNS, sched.h
+        raise Problem(f"no mount namespace: {os.strerror(ctypes.get_errno())}")
+    call("mount", "--make-rprivate", "/")
+    root, upper, work = (directory / name for name in ("root", "upper", "work"))
+    for folder in (root, upper, work):
+        folder.mkdir(exist_ok=True)
+    options = f"lowerdir={rootfs},upperdir={upper},workdir={work}"
+    call("mount", "-t", "overlay", "-o", options, "overlay", root)
+    return root
+
+
+def furnish(root: Path, spec: Spec) -> None:
+    """Its name, its host key and its administrator's key."""
+    (root / "etc/hostname").write_text(f"{spec.name}\n")
+    (root / "etc/hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {spec.name}\n")
+    host_key = root / "etc/ssh/ssh_host_ed25519_key"
+    for source, target, mode in (
+        (spec.host_key_file, host_key, 0o600),
+        (Path(f"{spec.host_key_file}.pub"), Path(f"{host_key}.pub"), 0o644),
+    ):
+        shutil.copyfile(source, target)
+        target.chmod(mode)
+    authorized = root / "home/admin/.ssh/authorized_keys"
+    authorized.write_text(f"{spec.admin_key}\n")
+    os.chown(authorized, 1000, 1000)
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the supervisor is gone (prctl(2), PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def connect(pid: int, spec: Spec) -> str:
+    """A link between this computer and the network namespace of a process; the address of that end."""
+    own = os.stat("/proc/self/ns/net").st_ino
+    while os.stat(f"/proc/{pid}/ns/net").st_ino == own:  # unshare(1) has not got that far
+        time.sleep(0.005)
+    with locked(NETWORK_LOCK):
+        call("ip", "route", "replace", "unreachable", NETWORK)
+        taken = {
+            ipaddress.ip_address(info["local"])
+            for link in json.loads(call("ip", "-json", "address"))
+            for info in link["addr_info"]
+        }
+        ours, theirs = next(
+            pair for net in NETWORK.subnets(new_prefix=30) if not taken & {*(pair := tuple(net.hosts()))}
+        )
+        link = f"{LINK_PREFIX}{int(ours) & 0xFFFF:04x}"
+        call("ip", "link", "add", link, "type", "veth", "peer", "name", "host0", "netns", pid)
+        call("ip", "address", "add", f"{ours}/30", "dev", link)
+        call("ip", "link", "set", link, "up")
+    for words in (
+        ["address", "add", f"{theirs}/30", "dev", "host0"],
+        ["link", "set", "host0", "up"],
+        ["link", "set", "lo", "up"],
+    ):
+        call("nsenter", f"--target={pid}", "--net", "ip", *words)
+    return str(theirs)
+
+
+def release_network() -> None:
+    """Take the range's route away when the last machine is gone."""
+    with locked(NETWORK_LOCK):
+        deadline = time.monotonic() + 2
+        while '"sj-' in (links := call("ip", "-json", "link")) and time.monotonic() < deadline:
+            time.sleep(0.02)  # the kernel removes a dead namespace's links a moment later
+        if '"sj-' not in links:
+            subprocess.run(["ip", "route", "del", "unreachable", str(NETWORK)], capture_output=True, check=False)
+
+
+def boot(nspawn: subprocess.Popen, address: str) -> int:
+    """Wait until sshd answers; the process id of the machine's PID 1."""
+    deadline = time.monotonic() + BOOT_SECONDS
+    while nspawn.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection((address, 22), timeout=1) as connection:
+            if connection.recv(8).startswith(b"SSH-2.0-"):
+                return child(child(nspawn.pid))
+        time.sleep(0.05)
+    raise Problem("sshd did not answer in the machine")
+
+
+def child(pid: int) -> int:
+    """The first child of a process."""
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+
+
+# The program
+
+
+def read_spec(text: str) -> Spec:
+    """The spec on stdin."""
+    try:
+        given = json.loads(text)
+        return Spec(
+            given["name"],
+            given["release"],
+            Path(given["directory"]).resolve(),
+            given["adminKey"],
+            Path(given["hostKeyFile"]).resolve(),
+        )
+    except (ValueError, KeyError, TypeError) as fault:
+        raise Problem(f"stdin is not a machine's JSON ({fault!r}): see the docstring of Spec") from None
+
+
+def main() -> int:
+    """Run one verb."""
+    parser = argparse.ArgumentParser(description="Boot a disposable Debian machine, or take it away.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    for verb in ("rootfs", "start", "stop"):
+        verbs.add_parser(verb)
+    runs = verbs.add_parser("run")
+    runs.add_argument("directory", type=Path)
+    runs.add_argument("command", nargs=argparse.REMAINDER)
+    supervises = verbs.add_parser("supervise")
+    supervises.add_argument("rootfs", type=Path)
+    supervises.add_argument("spec", nargs=len(Spec._fields))
+    args = parser.parse_args()
+    try:
+        if sys.platform != "linux" or os.geteuid() != 0:
+            raise Problem("a disposable machine needs root on Linux: run this as root there")
+        if args.verb == "run":
+            return run(args.directory, args.command[1:] if args.command[:1] == ["--"] else args.command)
+        if args.verb == "supervise":
+            name, release, directory, admin_key, host_key_file = args.spec
+            supervise(args.rootfs, Spec(name, release, Path(directory), admin_key, Path(host_key_file)))
+        elif args.verb == "start":
+            print(json.dumps(start(read_spec(sys.stdin.read()))))
+        elif args.verb == "stop":
+            stop(Path(json.load(sys.stdin)["directory"]).resolve())
+        else:
+            ensure_tools()
+            ensure_rootfs(json.load(sys.stdin)["release"])
+    except Problem as problem:
+        say(str(problem))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
