@@ -100,8 +100,15 @@ class Machine:
 
     def install(self) -> str:
         """Install jailctl as the Pulumi program does."""
+        return self._bootstrap("install")
+
+    def uninstall(self) -> str:
+        """Take jailctl away as the Pulumi program does."""
+        return self._bootstrap("uninstall")
+
+    def _bootstrap(self, verb: str) -> str:
         files = {path.name: path.read_text() for path in sorted(HOSTSIDE.glob("*.py"))}
-        return self.root("python3", "-I", "-c", BOOTSTRAP, "install", stdin=json.dumps(files, sort_keys=True))
+        return self.root("python3", "-I", "-c", BOOTSTRAP, verb, stdin=json.dumps(files, sort_keys=True))
 
     def jailctl(self, verb: str, spec: Optional[dict[str, Any]] = None) -> Done:
         """Run one of jailctl's verbs."""

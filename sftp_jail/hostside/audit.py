@@ -142,6 +142,8 @@ def _install(texts: dict[str, Optional[str]]) -> None:
 
 def _load() -> None:
     run("systemctl", "daemon-reload")
+    # Else the sixth restart in ten seconds (systemd's DefaultStartLimitBurst) would leave rsyslog down.
+    services.act("reset-failed", services.RSYSLOG)
     services.act("restart", services.RSYSLOG)
     services.clear(services.RSYSLOG)
 

@@ -67,6 +67,7 @@ def test_removing_jack_ends_his_session_keeps_his_uploads_and_spares_jills(proje
         assert session.stdout is not None
         session.stdin.write("pwd\n")
         session.stdin.flush()
+        assert session.stdout.readline() == "sftp> pwd\n"
         assert "/uploads" in session.stdout.readline()
     project.drop("jack")
     project.up()

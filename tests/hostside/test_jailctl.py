@@ -143,6 +143,7 @@ def test_removal_ends_login_and_session_and_archives_the_uploads(jail: Machine, 
         assert session.stdout is not None
         session.stdin.write("pwd\n")
         session.stdin.flush()
+        assert session.stdout.readline() == "sftp> pwd\n"
         assert "/uploads" in session.stdout.readline()
         done = jail.jailctl("remove-user", spec("jack", laptop=jack))
         assert done.code == 0, done
@@ -292,6 +293,7 @@ def test_removing_the_jail_leaves_the_server_as_it_was(trixie: Machine, jack: Ke
         " | grep -Ev '^(/etc/ssh|/etc/ssh/sshd_config.d|/etc/rsyslog.d|/etc/logrotate.d|/usr/local/(s?bin|lib)|"
         "/var/lib/sftp-jail) ' | sort; cat /etc/passwd /etc/group /etc/ssh/sshd_config"
     )
+    trixie.uninstall()
     before = trixie.root("sh", "-c", manifest)
     trixie.install()
     trixie.jailctl("apply-jail", JAIL)
@@ -299,14 +301,7 @@ def test_removing_the_jail_leaves_the_server_as_it_was(trixie: Machine, jack: Ke
     assert trixie.sftp("jack", jack, "put /etc/hostname kept").code == 0
     assert trixie.root("sh", "-c", manifest) != before
     assert trixie.jailctl("remove-jail", JAIL).code == 0
-    trixie.root(
-        "python3",
-        "-I",
-        "-c",
-        'import json, sys; files = json.load(sys.stdin); exec(files["install.py"])',
-        "uninstall",
-        stdin=json.dumps({"install.py": Path("sftp_jail/hostside/install.py").read_text()}),
-    )
+    trixie.uninstall()
     assert trixie.root("sh", "-c", manifest) == before
     assert jail_is_gone(trixie, jack)
 
