@@ -68,7 +68,8 @@ def entry(name: str, build: Callable[[Path], None]) -> Path:
         if done := finished(name):
             return done
         for leftover in root().glob(f".{name}-*"):
-            shutil.rmtree(leftover)
+            # Not an error: a grandchild of a killed set-up may still be writing there.
+            shutil.rmtree(leftover, ignore_errors=True)
         home = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root()))
         home.chmod(0o755)
         try:
