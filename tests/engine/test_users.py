@@ -71,7 +71,8 @@ def test_removing_jack_ends_his_session_keeps_his_uploads_and_spares_jills(proje
         assert "/uploads" in session.stdout.readline()
     project.drop("jack")
     project.up()
-    assert sessions[0].wait(timeout=20) != 0
+    sessions[0].communicate("put /etc/hostname too-late\n", timeout=20)
+    assert sessions[0].returncode != 0
     out, _ = sessions[1].communicate("ls\n", timeout=20)
     assert "b" in out.split()
     assert sessions[1].returncode == 0

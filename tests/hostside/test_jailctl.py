@@ -147,7 +147,8 @@ def test_removal_ends_login_and_session_and_archives_the_uploads(jail: Machine, 
         assert "/uploads" in session.stdout.readline()
         done = jail.jailctl("remove-user", spec("jack", laptop=jack))
         assert done.code == 0, done
-        assert session.wait(timeout=20) != 0
+        session.communicate("put /etc/hostname too-late\n", timeout=20)
+        assert session.returncode != 0
     assert jail.sftp("jack", jack, "ls").code != 0
     assert jail.sftp("jill", jill, "ls").code == 0
     archive = jail.root("sh", "-c", "ls /sftp/archive/jack-*.tar").split()[-1]
