@@ -1,0 +1,31 @@
+"""The linters, as tests: what they find is a failure like any other."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+SHELL = [".ci/run"]
+
+
+@pytest.mark.parametrize(
+    "linter",
+    [
+        ["ruff", "check", "."],
+        ["ruff", "format", "--check", "."],
+        ["mypy", "sftp_jail", "__main__.py", "toolchain/steps", "tests"],
+    ],
+    ids=" ".join,
+)
+def test_python_is_clean(linter: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-m", *linter], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_shell_is_clean() -> None:
+    assert shutil.which("shellcheck"), "shellcheck is not installed: toolchain/setup --for test installs it"
+    done = subprocess.run(["shellcheck", *SHELL], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
