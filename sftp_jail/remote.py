@@ -6,7 +6,8 @@ What is true of all of them, and why:
   latter, and a preview shows which key of a JSON text has changed.
 - No `triggers`: they replace the resource, and then the old `delete` runs after the new `create`. No `update`
   either: a changed stdin runs `create` again, and jailctl converges.
-- `deleted_with` the machine, so that a machine that goes takes its users with it, one connection each saved.
+- `deleted_with` the machine, so that a machine that goes takes its users with it, one connection each saved; and
+  `replace_with` it, since else another machine at the same address would be left empty.
 """
 
 import pulumi
@@ -42,7 +43,13 @@ def command(
         stdin=stdin,
         add_previous_output_in_env=False,
         logging=remote.Logging.NONE,
-        opts=pulumi.ResourceOptions.merge(pulumi.ResourceOptions(deleted_with=host.deleted_with), opts),
+        opts=pulumi.ResourceOptions.merge(
+            pulumi.ResourceOptions(
+                deleted_with=host.deleted_with,
+                replace_with=[host.deleted_with] if host.deleted_with is not None else None,
+            ),
+            opts,
+        ),
     )
 
 

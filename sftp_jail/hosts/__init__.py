@@ -24,7 +24,8 @@ class Host(pulumi.ComponentResource):
 
     deleted_with: Optional[pulumi.Resource]
     """The resource whose end ends the machine with all that is on it, so that nothing has to be undone there
-    first; None where the machine lives on without us."""
+    first; None where the machine lives on without us. It must be replaced by making the new one first, as is
+    Pulumi's default: with `delete_before_replace`, the engine undoes everything on the old machine after all."""
 
     sftp_options: Sequence[str]
     """Options without which OpenSSH's client on this computer would not know the host; empty as a rule."""

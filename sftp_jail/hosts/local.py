@@ -5,6 +5,7 @@ made here rather than there, so that a preview knows the host key and a second r
 """
 
 import fcntl
+import hashlib
 import json
 import os
 import shlex
@@ -73,26 +74,31 @@ class LocalHost(Host):
         # Relative paths: Pulumi runs programs and plugins in the project's root, and so the state does not
         # depend on where the clone is.
         helper = shlex.join(["python3", os.path.relpath(Path(__file__).with_name("machine.py"))])
-        stdin = json.dumps(
-            {
-                "adminKey": admin_key,
-                "directory": str(directory / "machine"),
-                "hostKeyFile": str(host),
-                "name": alias,
-                "release": args.release if args.release is not None else RELEASES[-1],
-            },
-            sort_keys=True,
-        )
+        release = args.release if args.release is not None else RELEASES[-1]
+        # Whatever makes another machine is in its directory's name, a reboot of this computer included. So the
+        # next one can be booted beside it, and `stop` with the old directory cannot end the new machine.
+        identity = "\n".join([alias, release, admin_key, host_key, BOOT_ID.read_text()])
+        files = directory / f"machine-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+        if not pulumi.runtime.is_dry_run():
+            _link(directory / "machine", files.name)
         machine = local.Command(
             name,
             create=f"{helper} start",
             delete=f"{helper} stop",
-            stdin=stdin,
-            # Another spec is another machine; and no machine outlives a reboot of this computer.
-            triggers=[stdin, host_key, BOOT_ID.read_text().strip()],
+            stdin=json.dumps(
+                {
+                    "adminKey": admin_key,
+                    "directory": str(files),
+                    "hostKeyFile": str(host),
+                    "name": alias,
+                    "release": release,
+                },
+                sort_keys=True,
+            ),
+            triggers=[str(files)],
             add_previous_output_in_env=False,
             logging=local.Logging.STDERR,
-            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
+            opts=pulumi.ResourceOptions(parent=self),
         )
         place = machine.stdout.apply(json.loads)
 
@@ -161,7 +167,13 @@ def _public(key: Path) -> str:
 
 
 def _write_known_hosts(directory: Path, line: str) -> Path:
-    path = directory / "known_hosts"
     partial = directory / f".partial-known_hosts-{os.getpid()}"
     partial.write_text(line)
-    return partial.replace(path)
+    return partial.replace(directory / "known_hosts")
+
+
+def _link(link: Path, target: str) -> None:
+    """A name for people: `machine.py run .local/<stack>/machine -- COMMAND`."""
+    partial = link.with_name(f".partial-{link.name}-{os.getpid()}")
+    partial.symlink_to(target)
+    partial.replace(link)

@@ -26,6 +26,7 @@ class Resource(NamedTuple):
     parent: str
     depends_on: frozenset[str]
     deleted_with: str
+    replace_with: frozenset[str]
     delete_before_replace: bool
 
 
@@ -48,6 +49,7 @@ class Engine(mocks.MockMonitor):
                 _name(request.parent),
                 frozenset(_name(urn) for urn in request.dependencies),
                 _name(request.deletedWith),
+                frozenset(_name(urn) for urn in request.replace_with),
                 request.deleteBeforeReplace,
             )
         return super().RegisterResource(request)

@@ -155,10 +155,12 @@ def test_what_ends_the_machine_spares_every_command_its_delete(engine):
 
     engine.run(program)
     assert {command.deleted_with for command in engine.commands.values()} == {"server"}
+    assert {command.replace_with for command in engine.commands.values()} == {frozenset({"server"})}
 
 
 def test_a_host_that_lives_on_has_everything_removed_from_it():
-    assert {command.deleted_with for command in jail_of({"jack": JACK}).commands.values()} == {""}
+    commands = jail_of({"jack": JACK}).commands.values()
+    assert {(command.deleted_with, command.replace_with) for command in commands} == {("", frozenset())}
 
 
 # Passwords
@@ -321,13 +323,14 @@ def test_a_local_host_is_one_command_that_starts_and_stops_a_machine():
     assert machine.type == "command:local:Command"
     assert machine.inputs["create"].endswith("sftp_jail/hosts/machine.py start")
     assert machine.inputs["delete"].endswith("sftp_jail/hosts/machine.py stop")
-    assert machine.delete_before_replace
+    # The engine skips what `deleted_with` is to skip only where the new machine comes first.
+    assert not machine.delete_before_replace
     assert (address, port) == ("10.213.0.2", 22)
     spec = stdin_of(machine)
     public = {name: Path(f".local/local/keys/{name}.pub").read_text() for name in ("admin", "host.key")}
     assert spec == {
         "adminKey": " ".join(public["admin"].split()[:2]),
-        "directory": ".local/local/machine",
+        "directory": machine.inputs["triggers"][0],
         "hostKeyFile": ".local/local/keys/host.key",
         "name": "local",
         "release": "trixie",
@@ -339,6 +342,12 @@ def test_a_local_host_has_no_absolute_path_in_the_project(monkeypatch, tmp_path)
     monkeypatch.chdir(ROOT)
     engine, _ = local_host(directory=str(tmp_path))
     assert engine.command("host").inputs["create"] == "python3 sftp_jail/hosts/machine.py start"
+
+
+def test_the_machine_has_a_fixed_name_for_people():
+    for release in ("bookworm", "trixie"):
+        engine, _ = local_host(release=release)
+        assert Path(".local/local/machine").readlink().name == Path(stdin_of(engine.command("host"))["directory"]).name
 
 
 def test_a_second_run_finds_the_same_machine():
@@ -355,6 +364,7 @@ def test_another_release_key_or_boot_is_another_machine(change, monkeypatch, tmp
     monkeypatch.setattr(local, "BOOT_ID", tmp_path / "boot_id")
     after, _ = local_host(**args)
     assert before.command("host").inputs["triggers"] != after.command("host").inputs["triggers"]
+    assert stdin_of(before.command("host"))["directory"] != stdin_of(after.command("host"))["directory"]
 
 
 def test_its_private_keys_are_for_their_owner_alone():
