@@ -29,14 +29,15 @@ version) echo v3.259.0 ;;
 esac
 """
 
-# `hang`, a file beside it, makes a build write half of its result, say its pid there, and go on for ever.
+# It notes what it builds: `pulumi` or `plugin`. `hang`, a file beside it, makes a build write half of its result, say
+# its pid there, and go on for ever.
 FAKE_GO = """#!/bin/sh
 case "$1" in
 env) echo go1.99.0 ;;
 list) echo {fakes}/sdk ;;
 build)
     while [ "$1" != -o ]; do shift; done
-    echo built >> {fakes}/builds
+    if [ "$3" = . ]; then echo plugin; else echo pulumi; fi >> {fakes}/builds
     head -c {half} {fakes}/made > "$2" || exit 1
     if [ -e {fakes}/hang ]; then echo $$ > {fakes}/hang; exec sleep 600; fi
     cat {fakes}/made > "$2" || exit 1
@@ -63,11 +64,9 @@ class Lab:
         self.home = folder / "home"
         for new in (self.checkout, self.cache, self.fakes / "sdk/python/cmd", self.home):
             new.mkdir(parents=True)
-        ignored = shutil.ignore_patterns("__pycache__", "command_plugin")
+        ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / "toolchain", self.checkout / "toolchain", ignore=ignored)
         shutil.copy(ROOT / "requirements.txt", self.checkout)
-        (self.checkout / "toolchain/command_plugin").mkdir()
-        (self.checkout / "toolchain/command_plugin/pulumi_resource_command.py").write_text("")
         self.program("go", FAKE_GO.format(fakes=self.fakes, half=100))
         self.program("made", FAKE_PULUMI.format(fakes=self.fakes))
         (self.fakes / "download").write_text("1")
@@ -119,10 +118,10 @@ class Lab:
         assert process.returncode == 1, said
         return said
 
-    def lines(self, name: str) -> int:
-        """How often a fake noted something in the file `name`."""
+    def noted(self, name: str) -> list[str]:
+        """What the fakes noted in the file `name`."""
         file = self.fakes / name
-        return len(file.read_text().splitlines()) if file.exists() else 0
+        return file.read_text().splitlines() if file.exists() else []
 
     def names(self) -> list[str]:
         """What the cache holds under a name."""
@@ -149,7 +148,7 @@ def test_a_second_run_has_nothing_to_do_and_says_one_line(lab: Lab) -> None:
     assert len(said.splitlines()) == 1
     assert "built from Go modules" in said
     assert "our stand-in" in said
-    assert lab.lines("builds") == 1
+    assert lab.noted("builds") == ["pulumi", "plugin"]
 
 
 def test_a_killed_build_leaves_nothing_running_and_is_never_taken_for_finished(lab: Lab) -> None:
@@ -164,7 +163,7 @@ def test_a_killed_build_leaves_nothing_running_and_is_never_taken_for_finished(l
     (lab.fakes / "hang").unlink()
     ready = lab.ready()
     assert subprocess.check_output([ready["pulumi"], "version"], text=True) == "v3.259.0\n"
-    assert lab.lines("builds") == 2
+    assert lab.noted("builds") == ["pulumi", "pulumi", "plugin"]
     assert len(list(lab.cache.glob(".pulumi-*/pulumi"))) == 1
 
 
@@ -212,7 +211,7 @@ def test_of_two_set_ups_at_once_one_builds_and_the_other_waits(lab: Lab) -> None
             first.kill()
             said = second.stderr.read()
         assert second.returncode == 0, said
-    assert lab.lines("builds") == 2
+    assert lab.noted("builds") == ["pulumi", "pulumi", "plugin"]
 
 
 def test_a_build_that_fails_shows_its_last_words(lab: Lab) -> None:
@@ -229,7 +228,7 @@ def test_an_installed_pulumi_is_used_with_its_own_language_host(lab: Lab) -> Non
     assert ready["pulumi"] == str(pulumi)
     assert "PATH" not in ready["env"]
     assert f"Pulumi v3.300.1: the installed {pulumi}" in ready["said"]
-    assert lab.lines("builds") == 0
+    assert lab.noted("builds") == ["plugin"]
 
 
 def test_an_installed_pulumi_that_is_too_old_is_named_and_not_used(lab: Lab) -> None:
@@ -283,7 +282,7 @@ def test_an_official_plugin_that_is_installed_is_used_without_a_download(lab: La
     ready = lab.ready()
     assert "command plugin 1.2.1: official" in ready["said"]
     assert "PULUMI_HOME" not in ready["env"]
-    assert lab.lines("downloads") == 0
+    assert not lab.noted("downloads")
 
 
 def test_a_half_downloaded_official_plugin_is_not_taken_for_installed(lab: Lab) -> None:
@@ -297,13 +296,13 @@ def test_a_download_that_failed_is_not_tried_again_and_the_users_pulumi_home_sta
     home = lab.ready()["env"]["PULUMI_HOME"]
     assert lab.ready()["env"]["PULUMI_HOME"] == home
     assert Path(home).is_relative_to(lab.cache)
-    assert lab.lines("downloads") == 1
+    assert lab.noted("downloads") == ["asked"]
     assert not (lab.home / ".pulumi").exists()
 
 
 def test_a_changed_stand_in_is_installed_anew(lab: Lab) -> None:
     home = lab.ready()["env"]["PULUMI_HOME"]
-    (lab.checkout / "toolchain/command_plugin/more.py").write_text("new = True\n")
+    (lab.checkout / "toolchain/command_plugin/more.go").write_text("package main\n")
     assert lab.ready()["env"]["PULUMI_HOME"] != home
 
 

