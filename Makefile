@@ -2,7 +2,7 @@
 
 PULUMI := toolchain/pulumi
 
-.PHONY: demo down test clean
+.PHONY: demo down test unit clean
 
 ## A jailed SFTP host on this computer, and a tour of it
 demo:
@@ -23,6 +23,11 @@ down:
 test:
 	@python=$$(toolchain/setup --for test --print-env | python3 -c 'import json, sys; print(json.load(sys.stdin)["python"])') \
 		&& "$$python" -m pytest $(PYTEST)
+
+## The tests that need neither root nor a machine of their own
+unit:
+	@python=$$(toolchain/setup --for stack --print-env | python3 -c 'import json, sys; print(json.load(sys.stdin)["python"])') \
+		&& "$$python" -m pytest tests/unit $(PYTEST)
 
 clean: down
 	@rm -rf .local venv .pytest_cache .mypy_cache .ruff_cache

@@ -355,6 +355,15 @@ def test_a_venv_that_someone_made_in_the_checkout_is_left_alone(lab: Lab) -> Non
     assert list((lab.checkout / "venv").rglob("*")) == [mine.parent, mine]
 
 
+def test_who_cannot_boot_a_machine_is_told_at_once_and_what_works_without(lab: Lab) -> None:
+    script = "import os, sys; os.geteuid = lambda: 1000; from steps.main import main; from pathlib import Path; "
+    argv = [sys.executable, "-c", f"{script} sys.exit(main(Path('..'), ['--for', 'test']))"]
+    done = subprocess.run(argv, cwd=lab.checkout / "toolchain", env=lab.env, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "by root on Linux alone; `make unit`" in done.stderr
+    assert not lab.noted("builds")
+
+
 def test_missing_programs_are_named_with_their_use_where_they_cannot_be_installed(lab: Lab) -> None:
     command = [sys.executable, f"{lab.checkout}/toolchain/setup", "--for", "demo"]
     done = subprocess.run(command, env=lab.env, capture_output=True, text=True)

@@ -1,5 +1,7 @@
 """The linters, as tests: what they find is a failure like any other."""
 
+import importlib
+import os
 import shutil
 import subprocess
 import sys
@@ -29,3 +31,15 @@ def test_shell_is_clean() -> None:
     assert shutil.which("shellcheck"), "shellcheck is not installed: toolchain/setup --for test installs it"
     done = subprocess.run(["shellcheck", *SHELL], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("linter", [["gofmt", "-l", "."], ["go", "vet", "./..."]], ids=" ".join)
+def test_go_is_clean(linter: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "toolchain")
+    golang = importlib.import_module("steps.golang")
+    go, env = golang.ensure(ROOT / "toolchain/command_plugin", Path(sys.prefix))
+    program = [str(go.with_name(linter[0])), *linter[1:]]
+    module = ROOT / "toolchain/command_plugin"
+    done = subprocess.run(program, cwd=module, env={**os.environ, **env}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout == ""

@@ -47,6 +47,8 @@ def main(checkout: Path, arguments: list[str]) -> int:
 def set_up(checkout: Path, purpose: str) -> Ready:
     """Everything that `purpose`, a key of `system.NEEDS`, needs. SetupError says what cannot be had."""
     try:
+        if purpose != "stack":
+            system.ensure_can_boot()
         system.ensure(system.NEEDS[purpose])
         ready = make_ready(checkout)
         if purpose != "stack":

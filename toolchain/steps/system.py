@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +71,14 @@ def ensure(needs: list[Need]) -> None:
     except SetupError:  # a fresh machine has no package lists, or old ones
         run("apt-get update", "apt-get", "update", env=quiet)
         run("apt-get install", *install, env=quiet)
+
+
+def ensure_can_boot() -> None:
+    """SetupError where no disposable Debian can be booted, whatever is installed."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        raise SetupError(
+            "a disposable Debian can be booted by root on Linux alone; `make unit` runs the tests without one"
+        )
 
 
 def ensure_root_fs(machine: Path, python: Path) -> None:
