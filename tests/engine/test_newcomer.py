@@ -1,0 +1,156 @@
+"""What README.md tells a newcomer to type, typed."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, Done, call
+from tests.engine.conftest import STACK, Project
+
+
+class Clone:
+    """A copy of what is in the checkout now, as `git clone` would give it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        listed = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, text=True)
+        for name in filter(None, listed.split("\0")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name, follow_symlinks=False)
+
+    def make(self, target: str) -> Done:
+        """Run a target of the Makefile."""
+        env = {name: value for name, value in os.environ.items() if not name.startswith("PULUMI_")}
+        return call("make", "-C", self.folder, target, env={**env, "SFTP_JAIL_UNTIL_PID": str(os.getpid())})
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
+    """A clone, and nothing of it is left running."""
+    clone = Clone(tmp_path_factory.mktemp("clone"))
+    yield clone
+    assert clone.make("down").code == 0
+
+
+@pytest.fixture(scope="module")
+def demo(clone: Clone) -> str:
+    """What `make demo` says."""
+    done = clone.make("demo")
+    assert done.code == 0, done.out + done.err
+    return done.out
+
+
+def stop(demo: str, title: str) -> str:
+    """One stop of the tour."""
+    found = re.search(rf"^== {re.escape(title)}[^\n]*\n(.*?)(?=^== |\Z)", demo, re.DOTALL | re.MULTILINE)
+    assert found, demo
+    return found[1]
+
+
+def test_the_tour_uploads_lists_and_renames(demo: str) -> None:
+    said = stop(demo, "jack uploads")
+    assert re.search(r"-rw-\S+ .* 18 .* draft\.txt\n", said)
+    assert re.search(r"-rw-\S+ .* 18 .* report\.txt\n", said)
+
+
+def test_the_tour_shows_each_refusal_in_the_servers_words(demo: str) -> None:
+    assert "This service allows sftp connections only." in stop(demo, "jack tries a shell")
+    said = stop(demo, "jack tries the host's files")
+    assert 'File "/etc/passwd" not found.' in said
+    assert 'Can\'t ls: "/sftp/jail/jill/uploads" not found' in said
+    assert 'remote mkdir "/etc": Permission denied' in said
+    assert "stdio forwarding failed" in stop(demo, "jack tries a tunnel")
+
+
+def test_every_line_of_the_log_has_jacks_name_and_the_upload_is_all_there(demo: str) -> None:
+    lines = stop(demo, "what the server's").strip().splitlines()
+    assert all(re.match(r" *\S+ jack (internal-sftp|sshd\S*)\[\d+\]: ", line) for line in lines), lines
+    told = [line.split("]: ", 1)[1] for line in lines]
+    for words in (
+        'open "/uploads/draft.txt" flags WRITE,CREATE,TRUNCATE',
+        'close "/uploads/draft.txt" bytes read 0 written 18',
+        'posix-rename old "/uploads/draft.txt" new "/uploads/report.txt"',
+        'mkdir name "/etc" mode 0777',
+        "sent status Permission denied",
+    ):
+        assert any(line.startswith(words) for line in told), (words, told)
+
+
+def test_what_the_tour_says_to_type_next_works(clone: Clone, demo: str) -> None:
+    commands = dict(re.findall(r"^  ([a-z ]+): +(\S.*)$", stop(demo, "what to type next"), re.MULTILINE))
+    login = commands["log in as jack"].replace("sftp ", "sftp -b - ", 1)
+    done = call("sh", "-c", f"cd {clone.folder} && echo ls | {login}")
+    assert "report.txt" in done.out, done
+    done = call("sh", "-c", f"cd {clone.folder} && {commands['see what would change']}")
+    assert "unchanged" in done.out, done
+    follow = commands["follow the log"].replace("tail -f", "tail -n 1")
+    assert " jack " in call("sh", "-c", f"cd {clone.folder} && {follow}").out
+
+
+def test_a_second_demo_changes_nothing_and_tours_again(clone: Clone, demo: str) -> None:
+    done = clone.make("demo")
+    assert done.code == 0, done.out + done.err
+    assert "10 unchanged" in done.out
+    assert "report.txt" in stop(done.out, "jack uploads")
+
+
+def test_make_down_leaves_nothing_and_may_be_typed_twice(clone: Clone, demo: str) -> None:
+    address = re.search(r'address *: "(10\.213\.[0-9.]+)"', demo)
+    assert address
+    gateway = address[1].rsplit(".", 1)[0] + "." + str(int(address[1].rsplit(".", 1)[1]) - 1)
+    assert f" {gateway}/" in call("ip", "-o", "-4", "addr").out
+    assert processes_of(clone.folder)
+    for _ in range(2):
+        done = clone.make("down")
+        assert done.code == 0, done.out + done.err
+    assert f" {gateway}/" not in call("ip", "-o", "-4", "addr").out
+    assert processes_of(clone.folder) == []
+    assert str(clone.folder) not in Path("/proc/mounts").read_text()
+    assert not (clone.folder / ".local" / STACK).exists()
+
+
+def processes_of(folder: Path) -> list[str]:
+    """The command lines that name the folder; what has ended and waits to be reaped has none."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if str(folder) in line:
+            found.append(line)
+    return found
+
+
+def blocks(language: str) -> list[str]:
+    """The examples of README.md in that language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+
+
+def test_the_readmes_stack_file_makes_its_user(project: Project) -> None:
+    [text] = blocks("yaml")
+    key = project.key("joan", "laptop")
+    text, count = re.subn(r"ssh-ed25519 \S+ joan@laptop", f"{key.public} joan@laptop", text)
+    assert count == 1
+    path = project.folder / "stacks" / f"Pulumi.{STACK}.yaml"
+    salt = [line for line in path.read_text().splitlines() if line.startswith("encryptionsalt")]
+    path.write_text("\n".join([*salt, text]))
+    project.up()
+    assert project.sftp("joan", key, "put /etc/hostname").code == 0
+
+
+def test_the_readmes_program_makes_the_same_resources(project: Project) -> None:
+    [text] = blocks("python")
+    key = project.key("joan", "laptop")
+    text, count = re.subn(r"ssh-ed25519 AAAA\.\.\.", key.public, text)
+    assert count == 1
+    (project.folder / "__main__.py").write_text(text)
+    steps = json.loads(project.preview("--json"))["steps"]
+    changed = {step["urn"].rsplit("::", 1)[1] for step in steps if step["op"] != "same"}
+    assert "jail-joan" not in changed, changed
