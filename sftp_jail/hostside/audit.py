@@ -6,7 +6,6 @@ kernel tells rsyslog the uid that sent a line, which nobody can forge, and a loo
 that internal-sftp's lines lack. rsyslog makes a new socket when it starts; the unit's drop-in renews the links.
 """
 
-import contextlib
 import json
 import os
 import re
@@ -112,7 +111,7 @@ def differences(jail: Optional[Jail]) -> Iterator[Difference]:
             f"rsyslog, {', '.join(sorted(changed))}",
             "another configuration",
             "the jail's" if jail else "without the jail",
-            lambda: _install(changed),
+            lambda: services.install(services.RSYSLOG, changed, lambda: run("rsyslogd", "-N1"), _load),
         )
     if services.is_marked(services.RSYSLOG):
         yield Difference("rsyslog", "runs with an earlier configuration", "restarted", _load)
@@ -126,18 +125,6 @@ def differences(jail: Optional[Jail]) -> Iterator[Difference]:
     yield from files.file_differences(NAMES, None)
     yield from files.file_differences(SOCKET, None)
     yield from files.empty_directory_differences(FOLDER)
-
-
-def _install(texts: dict[str, Optional[str]]) -> None:
-    services.mark(services.RSYSLOG)
-    try:
-        with files.replaced(texts):
-            run("rsyslogd", "-N1")
-            _load()
-    except BaseException:
-        with contextlib.suppress(Failure):
-            _load()
-        raise
 
 
 def _load() -> None:

@@ -3,9 +3,12 @@
 Without that memory, a run killed between the writing and the reload would look finished to the next one.
 """
 
+import contextlib
 import os
+from typing import Callable, Optional
 
 from . import files, state
+from .failure import Failure
 from .process import run, succeeds
 
 SSHD = "ssh.service"
@@ -20,6 +23,19 @@ def is_active(unit: str) -> bool:
 def act(verb: str, unit: str) -> None:
     """Start, restart or reload the unit, by systemctl(1)."""
     run("systemctl", verb, unit)
+
+
+def install(unit: str, texts: dict[str, Optional[str]], check: Callable[[], object], load: Callable[[], None]) -> None:
+    """Write the unit's files and load them; where `check` or `load` fails, the old ones are back, and loaded."""
+    mark(unit)
+    try:
+        with files.replaced(texts):
+            check()
+            load()
+    except BaseException:
+        with contextlib.suppress(Failure):
+            load()
+        raise
 
 
 def mark(what: str) -> None:

@@ -151,18 +151,14 @@ def _install(texts: dict[str, Optional[str]], jail: Optional[Jail], users: list[
         probe = User(A_NOBODY, 0, {})
         with _candidate(wanted(jail, Criteria(jailed=f"User {A_NOBODY}"))) as candidate:
             _check(probe, jail, candidate)
-    services.mark(services.SSHD)
-    try:
-        with files.replaced(texts):
-            test()
-            if jail is not None:
-                for user in users:
-                    _check(user, jail)
-            _load()
-    except BaseException:
-        with contextlib.suppress(Failure):
-            _load()
-        raise
+
+    def check() -> None:
+        test()
+        if jail is not None:
+            for user in users:
+                _check(user, jail)
+
+    services.install(services.SSHD, texts, check, _load)
 
 
 def _load() -> None:
