@@ -65,7 +65,7 @@ class Machine:
         self.admin_key = make_key(folder / "admin")
         self.host_key = make_key(folder / "host")
         self.spec = {
-            "name": folder.name,
+            "name": "machine",
             "release": release,
             "directory": str(folder / "machine"),
             "adminKey": self.admin_key.public,

@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shlex
 import subprocess
 import tempfile
@@ -90,7 +91,8 @@ class LocalHost(Host):
                     "adminKey": admin_key,
                     "directory": str(files),
                     "hostKeyFile": str(host),
-                    "name": alias,
+                    # A stack's name may have dots and underscores, and 100 characters; a host's name may not.
+                    "name": re.sub(r"[^A-Za-z0-9]+", "-", alias)[:63].strip("-") or "machine",
                     "release": release,
                 },
                 sort_keys=True,

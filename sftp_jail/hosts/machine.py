@@ -19,6 +19,7 @@ import hashlib
 import ipaddress
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -31,7 +32,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-NETWORK = ipaddress.ip_network("10.213.0.0/16")
+NETWORK = ipaddress.IPv4Network("10.213.0.0/16")
 """Machines' addresses, a /30 each. The whole range is unreachable but for machines that run, so that no packet
 for one that is gone ever leaves this computer."""
 
@@ -148,9 +149,12 @@ def ensure_rootfs(release: str) -> Path:
 
 def mirrors() -> list[str]:
     """The mirrors of this computer's own apt that carry Debian."""
-    wanted = ("indextargets", "--format", "$(LABEL) $(REPO_URI)", "Created-By: Packages")
-    lines = call("apt-get", *wanted).splitlines() or (call("apt-get", "-qq", "update"), call("apt-get", *wanted))[1]
-    found = sorted({line.split()[1] for line in lines if line.startswith("Debian ")})
+    wanted = ("apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)", "Created-By: Packages")
+    lines = call(*wanted)
+    if not lines:  # a fresh computer has no lists
+        call("apt-get", "-qq", "update")
+        lines = call(*wanted)
+    found = sorted({line.split()[1] for line in lines.splitlines() if line.startswith("Debian ")})
     if not found:
         raise Problem("apt on this computer knows no Debian mirror: add one to /etc/apt/sources.list.d")
     return found[:1]
@@ -165,25 +169,30 @@ def start(spec: Spec) -> dict:
     rootfs = ensure_rootfs(spec.release)
     spec.directory.mkdir(parents=True, exist_ok=True)
     answer, log = spec.directory / "machine.json", spec.directory / "console.log"
-    if not is_running(spec.directory):
-        answer.unlink(missing_ok=True)
-        with open(log, "w") as console:
-            supervisor = subprocess.Popen(
-                [sys.executable, os.path.abspath(__file__), "supervise", str(rootfs), *map(str, spec)],
-                stdin=subprocess.DEVNULL,
-                stdout=console,
-                stderr=console,
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + BOOT_SECONDS
-        while not answer.exists():
-            if supervisor.poll() is not None or time.monotonic() > deadline:
-                tail = log.read_text(errors="replace")[-2000:]
-                supervisor.kill()
-                stop(spec.directory)
-                raise Problem(f"the machine did not boot; the end of its console:\n{tail}")
-            time.sleep(0.02)
+    # It runs already, or boots, where an earlier `start` was killed.
+    supervisor = None if is_running(spec.directory) else launch(rootfs, spec, answer, log)
+    deadline = time.monotonic() + BOOT_SECONDS + 10
+    while not answer.exists():
+        ended = (supervisor is None or supervisor.poll() is not None) and not is_running(spec.directory)
+        if ended or time.monotonic() > deadline:
+            console = log.read_text(errors="replace")[-2000:]
+            stop(spec.directory)
+            raise Problem(f"the machine did not boot; the end of its console:\n{console}")
+        time.sleep(0.02)
     return json.loads(answer.read_text())
+
+
+def launch(rootfs: Path, spec: Spec, answer: Path, log: Path) -> subprocess.Popen:
+    """Start the machine's supervisor, which writes to `answer` when the machine is up."""
+    answer.unlink(missing_ok=True)
+    with open(log, "w") as console:
+        return subprocess.Popen(
+            [sys.executable, os.path.abspath(__file__), "supervise", str(rootfs), *map(str, spec)],
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=console,
+            start_new_session=True,
+        )
 
 
 def is_running(directory: Path) -> bool:
@@ -200,21 +209,22 @@ def is_running(directory: Path) -> bool:
 
 def stop(directory: Path) -> None:
     """End it if it runs, and remove its files."""
-    if is_running(directory):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+    answer = directory / "machine.json"
+    while is_running(directory):
+        with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
             os.kill(int((directory / "supervisor.pid").read_text()), signal.SIGTERM)
-        with locked(directory / "lock"):  # held by the supervisor until the end
-            pass
+        time.sleep(0.02)
+    if answer.exists():  # its supervisor was killed, or else it would have taken the link away itself
+        release_network(json.loads(answer.read_text())["address"])
     shutil.rmtree(directory, ignore_errors=True)
-    release_network()
 
 
 def run(directory: Path, command: list[str]) -> int:
     """Run a command in the machine as root, without its sshd; the exit status is the command's."""
-    try:
-        leader = json.loads((directory / "machine.json").read_text())["leader"]
-    except FileNotFoundError:
-        raise Problem(f"no machine runs in {directory}: start it first") from None
+    answer = directory / "machine.json"
+    if not (is_running(directory) and answer.exists()):
+        raise Problem(f"no machine runs in {directory}: start it first")
+    leader = json.loads(answer.read_text())["leader"]
     path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     return subprocess.run(
         ["nsenter", f"--target={leader}", "--all", "env", "-i", path, *command], check=False
@@ -226,7 +236,9 @@ def supervise(rootfs: Path, spec: Spec) -> None:
     owner = os.environ.get("SFTP_JAIL_UNTIL_PID")
     asked, asking = os.pipe()
     signal.signal(signal.SIGTERM, lambda *_: os.write(asking, b"x"))
-    with locked(spec.directory / "lock"):
+    ends = [asked, *([os.pidfd_open(int(owner))] if owner else [])]
+    answer = spec.directory / "machine.json"
+    with sole_supervisor(spec.directory):
         (spec.directory / "supervisor.pid").write_text(str(os.getpid()))
         root = mount(rootfs, spec.directory)
         furnish(root, spec)
@@ -241,21 +253,36 @@ def supervise(rootfs: Path, spec: Spec) -> None:
             stdin=subprocess.DEVNULL,
             preexec_fn=die_with_parent,
         )
+        address = None
         try:
-            address = connect(nspawn.pid, spec)
-            leader = boot(nspawn, address)
-            place = {"address": address, "port": 22, "leader": leader}
-            partial = spec.directory / "machine.json.partial"
-            partial.write_text(json.dumps(place))
-            partial.replace(spec.directory / "machine.json")
-            ends = [asked, os.pidfd_open(nspawn.pid), *([os.pidfd_open(int(owner))] if owner else [])]
-            select.select(ends, [], [])
+            address = connect(nspawn.pid)
+            leader = boot(nspawn, address, ends)
+            partial = answer.with_suffix(".partial")
+            partial.write_text(json.dumps({"address": address, "port": 22, "leader": leader}))
+            partial.replace(answer)
+            select.select([*ends, os.pidfd_open(nspawn.pid)], [], [])
         finally:
             # Its namespace's first process, so that unshare(1) is there to reap it.
             with contextlib.suppress(ProcessLookupError, IndexError, FileNotFoundError):
                 os.kill(child(nspawn.pid), signal.SIGKILL)
             nspawn.wait()
-            release_network()
+            release_network(address)
+            answer.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def sole_supervisor(directory: Path) -> Iterator[None]:
+    """Hold the machine's lock; `Problem` if another supervisor does."""
+    with open(directory / "lock", "w") as lock:
+        for _ in range(50):  # `is_running` takes it for a moment to look
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.02)
+        else:
+            raise Problem(f"the machine of {directory} runs already")
+        yield
 
 
 def mount(rootfs: Path, directory: Path) -> Path:
@@ -292,7 +319,7 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
-def connect(pid: int, spec: Spec) -> str:
+def connect(pid: int) -> str:
     """A link between this computer and the network namespace of a process; the address of that end."""
     own = os.stat("/proc/self/ns/net").st_ino
     while os.stat(f"/proc/{pid}/ns/net").st_ino == own:  # unshare(1) has not got that far
@@ -307,7 +334,7 @@ def connect(pid: int, spec: Spec) -> str:
         ours, theirs = next(
             pair for net in NETWORK.subnets(new_prefix=30) if not taken & {*(pair := tuple(net.hosts()))}
         )
-        link = f"{LINK_PREFIX}{int(ours) & 0xFFFF:04x}"
+        link = link_to(theirs)
         call("ip", "link", "add", link, "type", "veth", "peer", "name", "host0", "netns", pid)
         call("ip", "address", "add", f"{ours}/30", "dev", link)
         call("ip", "link", "set", link, "up")
@@ -320,20 +347,35 @@ def connect(pid: int, spec: Spec) -> str:
     return str(theirs)
 
 
-def release_network() -> None:
-    """Take the range's route away when the last machine is gone."""
+def link_to(address: ipaddress.IPv4Address) -> str:
+    """The name of this computer's end of the link to a machine."""
+    return f"{LINK_PREFIX}{int(address) & 0xFFFF:04x}"
+
+
+def release_network(address: "str | None") -> None:
+    """Wait until a dead machine's link is gone, and take the range's route away if it was the last.
+
+    The kernel removes the link, a moment after the last process in the machine's network namespace.
+    """
+    own = link_to(ipaddress.IPv4Address(address)) if address is not None else None
+    deadline = time.monotonic() + 2
+    while own in machine_links() and time.monotonic() < deadline:
+        time.sleep(0.02)
     with locked(NETWORK_LOCK):
-        deadline = time.monotonic() + 2
-        while '"sj-' in (links := call("ip", "-json", "link")) and time.monotonic() < deadline:
-            time.sleep(0.02)  # the kernel removes a dead namespace's links a moment later
-        if '"sj-' not in links:
+        if not machine_links():
             subprocess.run(["ip", "route", "del", "unreachable", str(NETWORK)], capture_output=True, check=False)
 
 
-def boot(nspawn: subprocess.Popen, address: str) -> int:
-    """Wait until sshd answers; the process id of the machine's PID 1."""
+def machine_links() -> list[str]:
+    """The links to all machines of this computer."""
+    names = [link["ifname"] for link in json.loads(call("ip", "-json", "link"))]
+    return [name for name in names if name.startswith(LINK_PREFIX)]
+
+
+def boot(nspawn: subprocess.Popen, address: str, ends: list[int]) -> int:
+    """Wait until sshd answers; the process id of the machine's PID 1. One of `ends` being readable ends it."""
     deadline = time.monotonic() + BOOT_SECONDS
-    while nspawn.poll() is None and time.monotonic() < deadline:
+    while nspawn.poll() is None and time.monotonic() < deadline and not select.select(ends, [], [], 0)[0]:
         with contextlib.suppress(OSError), socket.create_connection((address, 22), timeout=1) as connection:
             if connection.recv(8).startswith(b"SSH-2.0-"):
                 return child(child(nspawn.pid))
@@ -349,19 +391,42 @@ def child(pid: int) -> int:
 # The program
 
 
-def read_spec(text: str) -> Spec:
-    """The spec on stdin."""
+FIELDS = ("name", "release", "directory", "adminKey", "hostKeyFile")
+"""What `start` reads: JSON names of the fields of `Spec`. The others read those of them that they need."""
+
+
+HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+"""One label of RFC 1123."""
+
+
+def read(text: str, *names: str) -> list[str]:
+    """Those fields of the JSON on stdin, each of them a string."""
     try:
         given = json.loads(text)
-        return Spec(
-            given["name"],
-            given["release"],
-            Path(given["directory"]).resolve(),
-            given["adminKey"],
-            Path(given["hostKeyFile"]).resolve(),
+    except ValueError as fault:
+        raise Problem(f"stdin is not JSON: {fault}") from None
+    if not isinstance(given, dict):
+        raise Problem("stdin is not a JSON object")
+    for name in given:
+        if name not in FIELDS:
+            raise Problem(f"stdin has an unknown field {name!r}; known are {', '.join(FIELDS)}")
+    for name in names:
+        if not isinstance(given.get(name), str) or not given[name]:
+            raise Problem(f"stdin lacks the string {name!r}")
+    return [given[name] for name in names]
+
+
+def read_spec(text: str) -> Spec:
+    """The spec on stdin."""
+    name, release, directory, admin_key, host_key_file = read(text, *FIELDS)
+    if not HOST_NAME.fullmatch(name):
+        raise Problem(
+            f"name: {name!r} is no host name: use 1 to 63 letters, digits and '-', not beginning or ending with '-'"
         )
-    except (ValueError, KeyError, TypeError) as fault:
-        raise Problem(f"stdin is not a machine's JSON ({fault!r}): see the docstring of Spec") from None
+    for file in (host_key_file, f"{host_key_file}.pub"):
+        if not Path(file).is_file():
+            raise Problem(f"hostKeyFile: there is no {file}; make both with ssh-keygen -t ed25519 -N ''")
+    return Spec(name, release, Path(directory).resolve(), admin_key, Path(host_key_file).resolve())
 
 
 def main() -> int:
@@ -388,10 +453,10 @@ def main() -> int:
         elif args.verb == "start":
             print(json.dumps(start(read_spec(sys.stdin.read()))))
         elif args.verb == "stop":
-            stop(Path(json.load(sys.stdin)["directory"]).resolve())
+            stop(Path(read(sys.stdin.read(), "directory")[0]).resolve())
         else:
             ensure_tools()
-            ensure_rootfs(json.load(sys.stdin)["release"])
+            ensure_rootfs(read(sys.stdin.read(), "release")[0])
     except Problem as problem:
         say(str(problem))
         return 1
