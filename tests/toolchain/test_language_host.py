@@ -1,7 +1,6 @@
 """The Python language host, as a program under the real CLI meets it, and as the CLI meets it when things end."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -12,7 +11,7 @@ import grpc  # type: ignore[import-untyped]
 import pytest
 from pulumi.runtime.proto import language_pb2, language_pb2_grpc
 
-from tests.toolchain.helpers import ROOT, ready, until
+from tests.toolchain.helpers import ROOT, Project, ready, until
 
 SLEEPER = "import os, pathlib, time; pathlib.Path('pid').write_text(str(os.getpid())); time.sleep(600)\n"
 
@@ -29,48 +28,6 @@ def read_pid(file: Path) -> int:
     """The number in a file that is just being written."""
     until(lambda: file.exists() and file.read_text() != "", f"a pid in {file}")
     return int(file.read_text())
-
-
-class Project:
-    """A Pulumi project in a folder of its own, with a file backend and the stack `dev`."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.pulumi = ready()["pulumi"]
-        state = folder / "state"
-        state.mkdir()
-        own = {"PULUMI_BACKEND_URL": state.as_uri(), "PULUMI_CONFIG_PASSPHRASE": "correct horse"}
-        self.env = {**os.environ, **ready()["env"], **own}
-        self.configure(virtualenv="venv")
-        self.must("stack", "init", "dev")
-
-    def configure(self, **options: str) -> None:
-        runtime = {"name": "python", "options": {"toolchain": "pip", **options}}
-        (self.folder / "Pulumi.yaml").write_text(json.dumps({"name": "tiny", "runtime": runtime}))
-
-    def write(self, program: str) -> None:
-        (self.folder / "__main__.py").write_text(program)
-
-    def run(self, *arguments: str, cwd: str = ".") -> subprocess.CompletedProcess:
-        """Run pulumi; its output, stderr included, is in `stdout`."""
-        command = [self.pulumi, "--non-interactive", "--color=never", *arguments]
-        folder = self.folder / cwd
-        return subprocess.run(
-            command, cwd=folder, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-
-    def must(self, *arguments: str, cwd: str = ".") -> str:
-        done = self.run(*arguments, cwd=cwd)
-        assert done.returncode == 0, done.stdout
-        return done.stdout
-
-    def fails(self, *arguments: str) -> str:
-        done = self.run(*arguments)
-        assert done.returncode != 0, done.stdout
-        return done.stdout
-
-    def output(self, name: str) -> object:
-        return json.loads(self.must("stack", "output", name, "--json"))
 
 
 @pytest.fixture
