@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import ctypes
 import fcntl
+import functools
 import hashlib
 import ipaddress
 import json
@@ -61,6 +62,12 @@ chroot "$1" systemctl mask --quiet console-getty.service getty.target apt-daily.
 """What is done to a fresh root file system, `$1`. The rest of it stays as Debian ships it."""
 
 BOOT_SECONDS = 60
+
+FILES = {
+    *("address", "console.log", "lock", "machine.json", "machine.partial", "supervisor.pid"),
+    *("root", ".#root.lck", "upper", "work"),
+}
+"""All that a machine's directory holds; systemd-nspawn makes the lock beside `root`."""
 
 
 class Problem(Exception):
@@ -165,6 +172,10 @@ def mirrors() -> list[str]:
 
 def start(spec: Spec) -> dict:
     """Boot it, unless it runs: its address, port and the process id of its PID 1."""
+    refuse_foreign(spec.directory)
+    owner = os.environ.get("SFTP_JAIL_UNTIL_PID")
+    if owner and not (owner.isdecimal() and Path("/proc", owner).exists()):
+        raise Problem(f"SFTP_JAIL_UNTIL_PID: {owner!r} is no running process: give the id of one, or unset it")
     ensure_tools()
     rootfs = ensure_rootfs(spec.release)
     spec.directory.mkdir(parents=True, exist_ok=True)
@@ -209,14 +220,22 @@ def is_running(directory: Path) -> bool:
 
 def stop(directory: Path) -> None:
     """End it if it runs, and remove its files."""
-    answer = directory / "machine.json"
+    refuse_foreign(directory)
     while is_running(directory):
         with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
             os.kill(int((directory / "supervisor.pid").read_text()), signal.SIGTERM)
         time.sleep(0.02)
-    if answer.exists():  # its supervisor was killed, or else it would have taken the link away itself
-        release_network(json.loads(answer.read_text())["address"])
+    address = directory / "address"
+    if address.exists():  # its supervisor was killed, or else it would have taken the link away itself
+        release_network(address.read_text() or None)
     shutil.rmtree(directory, ignore_errors=True)
+
+
+def refuse_foreign(directory: Path) -> None:
+    """`Problem` if the directory holds anything but a machine's files, because `stop` removes all of it."""
+    foreign = sorted({path.name for path in directory.iterdir()} - FILES) if directory.exists() else []
+    if foreign:
+        raise Problem(f"{directory} is no machine's directory, {foreign[0]!r} is in it: name another")
 
 
 def run(directory: Path, command: list[str]) -> int:
@@ -251,11 +270,11 @@ def supervise(rootfs: Path, spec: Spec) -> None:
                 f"--machine={spec.name}",
             ],
             stdin=subprocess.DEVNULL,
-            preexec_fn=die_with_parent,
+            preexec_fn=functools.partial(die_with, os.getpid()),
         )
         address = None
         try:
-            address = connect(nspawn.pid)
+            address = connect(nspawn.pid, spec.directory)
             leader = boot(nspawn, address, ends)
             partial = answer.with_suffix(".partial")
             partial.write_text(json.dumps({"address": address, "port": 22, "leader": leader}))
@@ -268,6 +287,7 @@ def supervise(rootfs: Path, spec: Spec) -> None:
             nspawn.wait()
             release_network(address)
             answer.unlink(missing_ok=True)
+            (spec.directory / "address").unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -314,16 +334,21 @@ def furnish(root: Path, spec: Spec) -> None:
     os.chown(authorized, 1000, 1000)
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process when the supervisor is gone (prctl(2), PR_SET_PDEATHSIG)."""
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent is gone (prctl(2), PR_SET_PDEATHSIG)."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    if os.getppid() != parent:  # it had gone already
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
-def connect(pid: int) -> str:
+def connect(pid: int, directory: Path) -> str:
     """A link between this computer and the network namespace of a process; the address of that end."""
     own = os.stat("/proc/self/ns/net").st_ino
     while os.stat(f"/proc/{pid}/ns/net").st_ino == own:  # unshare(1) has not got that far
         time.sleep(0.005)
+    # Before anything is made, so that `stop` knows of it wherever this process is killed.
+    place = directory / "address"
+    place.touch()
     with locked(NETWORK_LOCK):
         call("ip", "route", "replace", "unreachable", NETWORK)
         taken = {
@@ -334,6 +359,7 @@ def connect(pid: int) -> str:
         ours, theirs = next(
             pair for net in NETWORK.subnets(new_prefix=30) if not taken & {*(pair := tuple(net.hosts()))}
         )
+        place.write_text(str(theirs))
         link = link_to(theirs)
         call("ip", "link", "add", link, "type", "veth", "peer", "name", "host0", "netns", pid)
         call("ip", "address", "add", f"{ours}/30", "dev", link)
@@ -413,6 +439,10 @@ def read(text: str, *names: str) -> list[str]:
     for name in names:
         if not isinstance(given.get(name), str) or not given[name]:
             raise Problem(f"stdin lacks the string {name!r}")
+        if not given[name].isprintable():
+            raise Problem(f"{name}: {given[name]!r} has a control character")
+        if name == "release" and not re.fullmatch("[a-z]+", given[name]):
+            raise Problem(f"release: {given[name]!r} is no Debian release: use small letters, such as trixie")
     return [given[name] for name in names]
 
 
@@ -423,6 +453,8 @@ def read_spec(text: str) -> Spec:
         raise Problem(
             f"name: {name!r} is no host name: use 1 to 63 letters, digits and '-', not beginning or ending with '-'"
         )
+    if set(directory) & set(",\\"):
+        raise Problem(f"directory: {directory!r} has a comma or backslash, which mount(8) takes for its own")
     for file in (host_key_file, f"{host_key_file}.pub"):
         if not Path(file).is_file():
             raise Problem(f"hostKeyFile: there is no {file}; make both with ssh-keygen -t ed25519 -N ''")
@@ -457,7 +489,7 @@ def main() -> int:
         else:
             ensure_tools()
             ensure_rootfs(read(sys.stdin.read(), "release")[0])
-    except Problem as problem:
+    except (Problem, OSError) as problem:
         say(str(problem))
         return 1
     return 0

@@ -26,7 +26,21 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 def verb(name: str, given: object, **environment: str) -> Done:
     """Run a verb with JSON, or with text that is none."""
     text = given if isinstance(given, str) else json.dumps(given)
-    return call(sys.executable, MACHINE, name, stdin=text, env={**os.environ, **environment})
+    env = {**os.environ, "SFTP_JAIL_UNTIL_PID": str(os.getpid()), **environment}
+    return call(sys.executable, MACHINE, name, stdin=text, env=env)
+
+
+def write_spec(folder: Path) -> Path:
+    """Write what `start` reads to the file `spec`; the machine's directory."""
+    spec = {
+        "name": "alone",
+        "release": "trixie",
+        "directory": str(folder / "machine"),
+        "adminKey": make_key(folder / "admin").public,
+        "hostKeyFile": str(make_key(folder / "host").path),
+    }
+    (folder / "spec").write_text(json.dumps(spec))
+    return folder / "machine"
 
 
 def supervisor(machine: Machine) -> int:
@@ -122,14 +136,7 @@ def test_stop_leaves_nothing_and_may_be_repeated(machine: Machine, tmp_path: Pat
 
 def test_the_last_machine_takes_the_route_of_all_of_them_away(tmp_path: Path) -> None:
     """In a network of its own, because others may have machines here."""
-    spec = {
-        "name": "alone",
-        "release": "trixie",
-        "directory": str(tmp_path / "machine"),
-        "adminKey": make_key(tmp_path / "admin").public,
-        "hostKeyFile": str(make_key(tmp_path / "host").path),
-    }
-    (tmp_path / "spec").write_text(json.dumps(spec))
+    write_spec(tmp_path)
     script = f"""
         set -eu
         ip link set lo up
@@ -146,11 +153,31 @@ def test_the_last_machine_takes_the_route_of_all_of_them_away(tmp_path: Path) ->
     assert [line.split()[0] for line in after.splitlines()] == ["lo"]
 
 
+@pytest.mark.parametrize("seconds", [0.05, 0.2])
+def test_stop_takes_the_route_of_a_machine_killed_while_it_boots(tmp_path: Path, seconds: float) -> None:
+    """In a network of its own, because others may have machines here."""
+    machine = write_spec(tmp_path)
+    # Killed with its supervisor, since a `start` that lives clears up by `stop` itself.
+    script = f"""
+        ip link set lo up
+        {sys.executable} {MACHINE} start < {tmp_path}/spec > /dev/null & start=$!
+        until ip route | grep -q unreachable; do sleep 0.01; done
+        sleep {seconds}
+        test -e {machine}/machine.json && echo too late
+        kill -9 $start $(cat {machine}/supervisor.pid)
+        {sys.executable} {MACHINE} stop < {tmp_path}/spec || echo stop failed
+        ip route; ip -brief link
+    """
+    environment = {**os.environ, "SFTP_JAIL_UNTIL_PID": str(os.getpid())}
+    done = call("unshare", "--net", "--mount", "sh", "-c", script, env=environment)
+    assert [line.split()[0] for line in done.out.splitlines()] == ["lo"], done
+
+
 def test_a_killed_supervisor_takes_all_of_it_along(machine: Machine, tmp_path: Path) -> None:
     os.kill(supervisor(machine), signal.SIGKILL)
     until_gone(tmp_path, machine.address)
     assert machine.run("true").code == 1
-    again = verb("start", machine.spec, SFTP_JAIL_UNTIL_PID=str(os.getpid()))
+    again = verb("start", machine.spec)
     assert again.code == 0, again
     assert machine.root("hostname") == f"{machine.spec['name']}\n"
 
@@ -176,7 +203,7 @@ def test_a_start_that_is_killed_is_taken_up_by_the_next(machine: Machine, tmp_pa
         start.stdin.close()
         time.sleep(seconds)
         start.kill()
-    answers = {verb("start", machine.spec, SFTP_JAIL_UNTIL_PID=str(os.getpid())).out for _ in range(2)}
+    answers = {verb("start", machine.spec).out for _ in range(2)}
     assert len(answers) == 1
     assert machine.root("hostname") == f"{machine.spec['name']}\n"
     machine.stop()
@@ -219,6 +246,9 @@ def test_a_half_made_root_file_system_is_not_taken_for_one(tmp_path: Path) -> No
         ("stop", {"directory": ""}, "lacks the string 'directory'"),
         ("stop", {"directory": "/x", "dir": "/y"}, "unknown field 'dir'"),
         ("rootfs", {"release": None}, "lacks the string 'release'"),
+        ("rootfs", {"release": "../x"}, "is no Debian release"),
+        ("stop", {"directory": "/x\0y"}, "has a control character"),
+        ("stop", {"directory": "/dev/null/x"}, "Not a directory"),
     ],
 )
 def test_bad_input_is_one_line(name: str, given: object, words: str) -> None:
@@ -235,6 +265,38 @@ def test_a_name_that_no_host_can_have_is_refused(tmp_path: Path) -> None:
         assert done.code == 1
         assert f"{name!r} is no host name" in done.err
     assert not (tmp_path / "no").exists()
+
+
+def test_a_directory_that_is_not_a_machine_s_is_left_alone(machine: Machine, tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "precious").write_text("kept")
+    for name in ("start", "stop"):
+        done = verb(name, {**machine.spec, "directory": str(foreign)})
+        assert done.code == 1
+        assert "is no machine's directory" in done.err
+    assert [path.name for path in foreign.iterdir()] == ["precious"]
+
+
+@pytest.mark.parametrize(
+    ("last", "words"), [("x" * 300, "File name too long"), ("a,b", "has a comma")], ids=["too long", "comma"]
+)
+def test_a_directory_that_cannot_be_used_is_one_line(machine: Machine, tmp_path: Path, last: str, words: str) -> None:
+    before = set(tmp_path.iterdir())
+    done = verb("start", {**machine.spec, "directory": str(tmp_path / last)})
+    assert done.code == 1
+    [line] = done.err.splitlines()
+    assert words in line
+    assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("owner", ["junk", "-1", "999999999"])
+def test_an_owner_that_is_no_process_is_refused(machine: Machine, tmp_path: Path, owner: str) -> None:
+    done = verb("start", {**machine.spec, "directory": str(tmp_path / "none")}, SFTP_JAIL_UNTIL_PID=owner)
+    assert done.code == 1
+    [line] = done.err.splitlines()
+    assert "is no running process" in line
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_missing_host_key_is_named(machine: Machine, tmp_path: Path) -> None:
