@@ -155,7 +155,8 @@ def test_removal_ends_login_and_session_and_archives_the_uploads(jail: Machine, 
     assert jail.root("stat", "-c", "%U %a", archive) == "root 600\n"
     assert "uploads/kept" in jail.root("tar", "tf", archive)
     left = jail.root("find", "/etc", "/home", "/run", "/sftp", "/usr/local", "/var", "-name", "*jack*").split()
-    assert set(left) == set(jail.root("sh", "-c", "ls /sftp/archive/jack-*").split()), "his archives alone bear his name"
+    archives = jail.root("sh", "-c", "ls /sftp/archive/jack-*").split()
+    assert set(left) == set(archives), "his archives alone bear his name"
     assert jail.run("grep", "-rlF", jack.public, "/etc", "/sftp", "/usr/local", "/var/lib").out == ""
     assert jail.jailctl("remove-user", spec("jack", laptop=jack)).out == "no change\n"
 
