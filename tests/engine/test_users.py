@@ -2,9 +2,9 @@
 
 import json
 import random
+import signal
 import subprocess
 import time
-from collections.abc import Callable
 
 from tests.conftest import Key
 from tests.engine.conftest import Project
@@ -109,17 +109,16 @@ def test_a_drop_in_that_breaks_sshd_fails_the_up_and_leaves_sshd_alone(project: 
 
 def test_up_killed_at_a_random_moment_converges_after_cancel(project: Project) -> None:
     """Five times while everything is made, the machine included, and five times while a user and the policy change."""
-    from_nothing, from_something = (prepare(project, number) and seconds(project.up) for number in (0, 1))
+    whole = [prepare(project, number) and lines_of(project.up().out) for number in (0, 1)]
     killed = 0
     for number in range(10):
         key = prepare(project, number)
-        # Each tenth of the run has its kill.
-        moment = (number + random.random()) / 10 * (from_something if number % 2 else from_nothing)
-        killed += kill_up(project, after=moment)
+        # Every tenth of the run has its kill; counted in lines of progress, so that it is so on any computer.
+        killed += kill_up(project, after=int((number + random.random()) / 10 * whole[number % 2]))
         assert project("cancel", "--yes").code == 0
         project.up()
-        assert project.sftp("jack", key, "ls").code == 0, moment
-        assert project.check().out == "no difference\n", moment
+        assert project.sftp("jack", key, "ls").code == 0
+        assert project.check().out == "no difference\n"
     assert killed >= 8, "most runs had ended before they were killed"
 
 
@@ -131,23 +130,21 @@ def prepare(project: Project, number: int) -> Key:
     return project.user("jack", f"key{number}")[f"key{number}"]
 
 
-def seconds(run: Callable[[], object]) -> float:
-    """How long it takes."""
-    start = time.monotonic()
-    run()
-    return time.monotonic() - start
+def lines_of(progress: str) -> int:
+    """How many lines there are up to the last resource."""
+    return len(progress[: progress.index("Outputs:")].splitlines())
 
 
-def kill_up(project: Project, after: float) -> bool:
-    """Start `up` and kill it after so many seconds; False if it had ended by then."""
+def kill_up(project: Project, after: int) -> bool:
+    """Start `up` and kill it a moment after so many lines; False if it had ended by then."""
     argv = [project.pulumi, "--non-interactive", "-C", str(project.folder), "up", "--yes", "--skip-preview"]
-    with subprocess.Popen(argv, env=project.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
-        try:
-            running.wait(after)
-        except subprocess.TimeoutExpired:
-            running.kill()
-            return True
-        return False
+    with subprocess.Popen(argv, env=project.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as running:
+        assert running.stdout is not None
+        for _ in range(after):
+            running.stdout.readline()
+        time.sleep(random.random() / 10)
+        running.kill()
+    return running.returncode == -signal.SIGKILL
 
 
 def test_five_faults_are_one_error_that_lists_them_all_and_nothing_is_made(project: Project) -> None:

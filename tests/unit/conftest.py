@@ -1,5 +1,6 @@
 """A Pulumi engine that does nothing but write down what a program asks of it."""
 
+import asyncio
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -112,8 +113,18 @@ def project_root(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture(autouse=True)
+def event_loop():
+    """Pulumi's mocks take the thread's event loop, and another test may have closed it."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()
+
+
 @pytest.fixture
-def stack_config():
+def stack_config(event_loop):
     """Sets the stack's configuration as the CLI hands it to a program: a map as JSON, anything else as text."""
 
     mocks.set_mocks(Echo(), project="sftp-jail", stack="local")
