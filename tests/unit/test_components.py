@@ -84,9 +84,10 @@ def test_the_commands_are_fixed_and_short():
     }
 
 
-@pytest.mark.parametrize("user", ["admin", pulumi.Output.from_input("admin")], ids=["plain", "output"])
-def test_an_administrator_who_is_not_root_uses_sudo_without_a_prompt(user, engine):
-    engine.run(lambda: SftpJail("jail", SftpJailArgs(host=Server(user=user), users={"jack": JACK})).address)
+@pytest.mark.parametrize("given", [str, pulumi.Output.from_input], ids=["plain", "output"])
+def test_an_administrator_who_is_not_root_uses_sudo_without_a_prompt(given, engine):
+    args = {"users": {"jack": JACK}}
+    engine.run(lambda: SftpJail("jail", SftpJailArgs(host=Server(user=given("admin")), **args)).address)
     for command in engine.commands.values():
         assert command.inputs["create"].startswith("sudo -n ")
         assert command.inputs["delete"].startswith("sudo -n ")
@@ -289,18 +290,18 @@ def test_a_lone_user_with_faults_is_refused_before_it_is_registered(engine):
 
 
 @pytest.mark.parametrize(
-    ("args", "path"),
+    ("make_args", "path"),
     [
-        ({"users": {"jack": UserArgs(keys={"a": pulumi.Output.from_input("x")})}}, "jail-jack.user.keys.a"),
-        ({"users": {"jack": UserArgs(password_hash=pulumi.Output.secret("hunter2!"))}}, "user.passwordHash"),
-        ({"umask": pulumi.Output.from_input("999")}, "jail.umask"),
-        ({"log_level": pulumi.Output.from_input("LOUD")}, "jail.logLevel"),
+        (lambda: {"users": {"jack": UserArgs(keys={"a": pulumi.Output.from_input("x")})}}, "jail-jack.user.keys.a"),
+        (lambda: {"users": {"jack": UserArgs(password_hash=pulumi.Output.secret("hunter2!"))}}, "user.passwordHash"),
+        (lambda: {"umask": pulumi.Output.from_input("999")}, "jail.umask"),
+        (lambda: {"log_level": pulumi.Output.from_input("LOUD")}, "jail.logLevel"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_an_output_with_a_fault_is_refused_when_it_resolves(args, path, engine):
+def test_an_output_with_a_fault_is_refused_when_it_resolves(make_args, path, engine):
     with pytest.raises(ConfigError, match=path) as raised:
-        engine.run(lambda: SftpJail("jail", SftpJailArgs(host=Server(), **args)).address)
+        engine.run(lambda: SftpJail("jail", SftpJailArgs(host=Server(), **make_args())).address)
     assert "hunter2!" not in str(raised.value)
 
 
