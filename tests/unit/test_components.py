@@ -86,8 +86,8 @@ def test_the_commands_are_fixed_and_short():
 
 @pytest.mark.parametrize("given", [str, pulumi.Output.from_input], ids=["plain", "output"])
 def test_an_administrator_who_is_not_root_uses_sudo_without_a_prompt(given, engine):
-    args = {"users": {"jack": JACK}}
-    engine.run(lambda: SftpJail("jail", SftpJailArgs(host=Server(user=given("admin")), **args)).address)
+    users = {"jack": JACK}
+    engine.run(lambda: SftpJail("jail", SftpJailArgs(host=Server(user=given("admin")), users=users)).address)
     for command in engine.commands.values():
         assert command.inputs["create"].startswith("sudo -n ")
         assert command.inputs["delete"].startswith("sudo -n ")
