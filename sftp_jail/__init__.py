@@ -13,12 +13,15 @@ jail = SftpJail(
 
 from .faults import ConfigError, Fault
 from .hosts import Host
+from .hosts.existing import ExistingHost, ExistingHostArgs, SshServerArgs
 from .hosts.local import LocalHost, LocalHostArgs
 from .jail import SftpJail, SftpJailArgs
 from .user import JailUser, JailUserArgs, UserArgs
 
 __all__ = [
     "ConfigError",
+    "ExistingHost",
+    "ExistingHostArgs",
     "Fault",
     "Host",
     "JailUser",
@@ -27,5 +30,6 @@ __all__ = [
     "LocalHostArgs",
     "SftpJail",
     "SftpJailArgs",
+    "SshServerArgs",
     "UserArgs",
 ]

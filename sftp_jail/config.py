@@ -15,6 +15,7 @@ from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
 
 from .faults import Fault, below, examine, raise_any
 from .hosts import Host
+from .hosts.existing import GET_THE_HOST_KEY, ExistingHost, ExistingHostArgs, SshServerArgs
 from .hosts.local import LocalHost, LocalHostArgs, demo_user
 from .hostside.validate import MAKE_A_HASH, check_log_level, check_umask, check_username, show
 from .jail import users_faults
@@ -22,7 +23,10 @@ from .user import UserArgs
 
 NAMESPACE = "sftp-jail"
 
-HOST_KINDS = ("local",)
+HOST_KINDS = ("existing", "local")
+
+SERVER_EXAMPLE = "{address: staging.example.org, hostKey: 'ecdsa-sha2-nistp256 AAAA...'}"
+SERVER_KEYS = ("address", "hostKey", "port", "privateKey", "user")
 
 KEYS_EXAMPLE = "{laptop: 'ssh-ed25519 AAAA...'}"
 USER_EXAMPLE = f"{{keys: {KEYS_EXAMPLE}}}"
@@ -53,7 +57,7 @@ def load() -> Settings:
     """
     reader = _Reader()
     config = reader.section(f"{NAMESPACE}:", _stack_config(), ["host", "logLevel", "umask", "users"], EXAMPLE)
-    host, demo_keys = reader.local_host(f"{NAMESPACE}:host", config.get("host", {"kind": "local"}))
+    host, demo_keys = reader.host(f"{NAMESPACE}:host", config.get("host", {"kind": "local"}))
     users = reader.users(f"{NAMESPACE}:users", config.get("users", {}), demo_keys)
     for key, check in (("logLevel", check_log_level), ("umask", check_umask)):
         if key in config:
@@ -61,9 +65,9 @@ def load() -> Settings:
     raise_any(_printable(reader.faults))
 
     return Settings(
-        host=partial(LocalHost, args=host),
+        host=host,
         # Only now, since a refused stack file makes no key files either.
-        users={name: demo_user(name, host.directory) if user is None else user for name, user in users.items()},
+        users={name: demo_user(name) if user is None else user for name, user in users.items()},
         log_level=config.get("logLevel"),
         umask=config.get("umask"),
     )
@@ -118,15 +122,21 @@ class _Reader:
                 self.faults.append(Fault(below(path, key), "no value", "Give it one, or remove the line"))
         return {key: spec[key] for key in keys if spec.get(key) is not None}
 
-    def local_host(self, path: str, value: object) -> tuple[LocalHostArgs, bool]:
-        """A local host's args, and whether a user without any key is given one for the demo."""
-        kind = self.map(path, value, "{kind: local}").get("kind", HOST_KINDS[0])
+    def host(self, path: str, value: object) -> tuple[Callable[[str], Host], bool]:
+        """What makes the host, and whether a user without any key is given one for the demo."""
+        kind = self.map(path, value, "{kind: local}").get("kind", "local")
         if kind not in HOST_KINDS:
             remedy = f"Use {' or '.join(HOST_KINDS)}"
             self.faults.append(Fault(f"{path}.kind", "not a kind of host", remedy, show(kind)))
+        elif kind == "existing":
+            return self.existing_host(path, value), False
+        elif isinstance(value, dict):
+            return self.local_host(path, value)
         # Without its kind there is no telling which keys a host may have.
-        if not isinstance(value, dict) or kind not in HOST_KINDS:
-            return LocalHostArgs(), False
+        return partial(LocalHost, args=LocalHostArgs()), False
+
+    def local_host(self, path: str, value: object) -> tuple[Callable[[str], Host], bool]:
+        """A local host, and whether it has `demoKeys`."""
         spec = self.section(path, value, ["demoKeys", "kind", "release"], "{kind: local}")
         args = LocalHostArgs(release=spec.get("release"))
         self.faults += args.faults(path)
@@ -134,7 +144,28 @@ class _Reader:
         if not isinstance(demo_keys, bool):
             remedy = "Write true or false, without quotes"
             self.faults.append(Fault(f"{path}.demoKeys", "neither true nor false", remedy, show(demo_keys)))
-        return args, demo_keys is True
+        return partial(LocalHost, args=args), demo_keys is True
+
+    def existing_host(self, path: str, value: object) -> Callable[[str], Host]:
+        """A server that exists."""
+        spec, server = self.server(path, value, "kind", "proxy")
+        proxy = SshServerArgs(**self.server(f"{path}.proxy", spec["proxy"])[1]) if "proxy" in spec else None
+        return partial(ExistingHost, args=ExistingHostArgs(**server, proxy=proxy))
+
+    def server(self, path: str, value: object, *more: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A server's known keys, those of `more` among them, and the arguments that they are for `SshServerArgs`."""
+        spec = self.section(path, value, [*SERVER_KEYS, *more], SERVER_EXAMPLE)
+        for key, remedy in (("address", "Add it: the server's name or IP address"), ("hostKey", GET_THE_HOST_KEY)):
+            if isinstance(value, dict) and key not in value:
+                self.faults.append(Fault(f"{path}.{key}", "missing", remedy))
+        if "privateKey" in spec and not is_config_secret(f"{NAMESPACE}:host"):
+            set_key = f"pulumi config set --secret --path '{path}.privateKey' < KEYFILE"
+            remedy = f"Remove it here, and set it with: {set_key}; or use the SSH agent"
+            self.faults.append(Fault(f"{path}.privateKey", "a private key that is no secret", remedy))
+        names = {"hostKey": "host_key", "privateKey": "private_key"}
+        args = {"address": "", "host_key": "", **{names.get(key, key): spec[key] for key in SERVER_KEYS if key in spec}}
+        self.faults += [fault for fault in SshServerArgs(**args).faults(path) if fault.path.rsplit(".", 1)[1] in spec]
+        return spec, args
 
     def users(self, path: str, value: object, demo_keys: bool) -> dict[str, Optional[UserArgs]]:
         """The users by name; None for one that is to have a demo key."""

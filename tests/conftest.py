@@ -60,9 +60,9 @@ def make_key(path: Path) -> Key:
 class Machine:
     """A booted Debian, reached as root from beside it, and as anybody else through its sshd."""
 
-    def __init__(self, folder: Path, release: str) -> None:
+    def __init__(self, folder: Path, release: str, admin_key: Optional[Key] = None) -> None:
         self.folder = folder
-        self.admin_key = make_key(folder / "admin")
+        self.admin_key = admin_key if admin_key is not None else make_key(folder / "admin")
         self.host_key = make_key(folder / "host")
         self.spec = {
             "name": "machine",

@@ -11,6 +11,10 @@ import shutil
 import sys
 from pathlib import Path
 
+OS_RELEASE = Path("/etc/os-release")
+SUPPORTED = {"debian": ("11", "12", "13"), "ubuntu": ("22.04", "24.04")}
+"""By ID, the VERSION_IDs of os-release(5)."""
+
 LIBRARY = Path("/usr/local/lib/sftp-jail")
 CURRENT = LIBRARY / "current"
 LAUNCHER = Path("/usr/local/sbin/jailctl")
@@ -26,6 +30,19 @@ from jailctl.__main__ import main
 
 sys.exit(main())
 """
+
+
+def objection() -> str:
+    """Why jailctl is not for this system; empty if it is."""
+    lines = OS_RELEASE.read_text().splitlines() if OS_RELEASE.exists() else []
+    known = dict(line.replace('"', "").split("=", 1) for line in lines if "=" in line)
+    system, version = known.get("ID", "an unknown system"), known.get("VERSION_ID", "")
+    if version in SUPPORTED.get(system, ()):
+        return ""
+    wanted = ", ".join(f"{name} {number}" for name, numbers in SUPPORTED.items() for number in numbers)
+    return (
+        f"jailctl: this server is {f'{system} {version}'.strip()}, and nothing was changed; it must be one of {wanted}"
+    )
 
 
 def install(files: dict[str, str]) -> str:
@@ -81,4 +98,6 @@ def uninstall() -> str:
 
 if __name__ == "__main__":
     os.umask(0o022)
+    if sys.argv[1] == "install" and objection():
+        sys.exit(objection())
     print(install(files) if sys.argv[1] == "install" else uninstall())  # type: ignore[name-defined]  # noqa: F821

@@ -313,3 +313,40 @@ def check_umask(value: object) -> None:
         raise Invalid("not a umask", "Write three octal digits in quotes, e.g. '022' or '027'", show(value))
     if value[0] != "0":
         raise Invalid("a umask that takes rights from the file's owner", "Let it begin with 0, e.g. '027'", show(value))
+
+
+# Servers
+
+ADDRESS = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.:-]{0,252}[A-Za-z0-9_.])?")
+
+
+def check_address(value: object) -> None:
+    """A host name (RFC 1123) or an IP address, with neither port nor user; raises `Invalid`."""
+    if not isinstance(value, str) or not ADDRESS.fullmatch(value) or (value.count(":") == 1):
+        raise Invalid(
+            "not the address of a server",
+            "Use a host name or an IP address alone, e.g. 'staging.example.org'; port and user have keys of their own",
+            show(value),
+        )
+
+
+def check_port(value: object) -> None:
+    """A TCP port; raises `Invalid`."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 65535:
+        raise Invalid("not a TCP port", "Use a number from 1 to 65535, without quotes", show(value))
+
+
+def check_administrator(value: object) -> None:
+    """The name of an account that exists; raises `Invalid`."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", value):
+        raise Invalid("not the name of an account", "Use root, or an account with passwordless sudo", show(value))
+
+
+def check_private_key(value: object) -> None:
+    """The text of a private key in a format of OpenSSH's, without a passphrase; raises `Invalid`, showing nothing."""
+    if not isinstance(value, str) or not looks_private(value):
+        raise Invalid(
+            "not a private key",
+            "Set the text of a key file, e.g. pulumi config set --secret --path ... < id_ed25519; or leave it out: "
+            "the SSH agent is used then",
+        )

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from sftp_jail import ConfigError, config
+from sftp_jail import ConfigError, SftpJail, SftpJailArgs, config
 
 from . import keys
+from .conftest import is_secret, revealed
 
 ROOT = Path(__file__).parents[2]
 JACK = {"keys": {"laptop": keys.ed25519()}}
@@ -51,6 +52,40 @@ def test_users_and_options_are_read(stack_config):
     assert settings.umask == "027"
 
 
+def test_a_server_that_exists_is_read_with_its_jump_host(stack_config, engine):
+    proxy = {"address": "198.51.100.7", "hostKey": keys.ed25519(2), "port": 2222, "user": "jump"}
+    stack_config({"host": {**SERVER, "user": "ops", "privateKey": PRIVATE_KEY, "proxy": proxy}}, secret=True)
+    settings = config.load()
+    engine.run(lambda: SftpJail("jail", SftpJailArgs(host=settings.host("host"))).address)
+    connection = revealed(engine.command("jail-policy").inputs["connection"])
+    assert is_secret(engine.command("jail-policy").inputs["connection"])
+    assert connection["privateKey"] == PRIVATE_KEY
+    assert (connection["host"], connection["port"], connection["user"]) == ("staging.example.org", 22, "ops")
+    assert connection["hostKey"] == " ".join(keys.ed25519().split()[:2])
+    assert {name: connection["proxy"][name] for name in ("host", "port", "user", "hostKey")} == {
+        "host": "198.51.100.7",
+        "port": 2222,
+        "user": "jump",
+        "hostKey": " ".join(keys.ed25519(2).split()[:2]),
+    }
+    assert engine.command("jail-policy").deleted_with == ""
+
+
+def test_a_server_without_address_and_host_key_is_told_how_to_get_them(faults):
+    paths, message = faults({"host": {"kind": "existing", "proxy": {}}})
+    assert paths == ["host.address", "host.hostKey", "host.proxy.address", "host.proxy.hostKey"]
+    assert "ssh-keyscan -t ecdsa" in message
+    assert "ssh-keygen -lf /etc/ssh/ssh_host_ecdsa_key.pub" in message
+
+
+def test_a_secret_that_is_no_private_key_is_not_shown(stack_config):
+    stack_config({"host": {**SERVER, "privateKey": "hunter2!"}}, secret=True)
+    with pytest.raises(ConfigError) as raised:
+        config.load()
+    assert "host.privateKey" in str(raised.value)
+    assert "hunter2!" not in str(raised.value)
+
+
 def test_a_secret_password_hash_needs_no_key(stack_config):
     stack_config({"users": {"jack": PASSWORD}}, secret=True)
     assert config.load().users["jack"].password_hash == keys.YESCRYPT
@@ -87,6 +122,9 @@ def test_the_schema_in_the_project_file_has_the_keys_that_are_read(stack_config,
 # Each fault has its place, and a remedy
 
 
+SERVER = {"kind": "existing", "address": "staging.example.org", "hostKey": keys.ed25519()}
+PRIVATE_KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAA\n-----END OPENSSH PRIVATE KEY-----\n"
+
 FAULTS = {
     "an unknown key at the top": ({"xyz": 1}, "xyz", "known here"),
     "a misspelt key at the top": ({"user": {}}, "user", "Did you mean 'users'?"),
@@ -94,12 +132,28 @@ FAULTS = {
     "an unknown key of a host": ({"host": {"kind": "local", "relese": "trixie"}}, "host.relese", "'release'"),
     "an unknown key of a user": ({"users": {"jack": {**JACK, "key": {}}}}, "users.jack.key", "'keys'"),
     "a host that is no map": ({"host": "local"}, "host", "{kind: local}"),
-    "an unknown kind of host": ({"host": {"kind": "lokal"}}, "host.kind", "Use local"),
-    "a kind of host that is a list": ({"host": {"kind": ["local"]}}, "host.kind", "Use local"),
+    "an unknown kind of host": ({"host": {"kind": "lokal"}}, "host.kind", "Use existing or local"),
+    "a kind of host that is a list": ({"host": {"kind": ["local"]}}, "host.kind", "Use existing or local"),
     "a release that is none": ({"host": {"kind": "local", "release": "sid"}}, "host.release", "trixie"),
     "a release that is a number": ({"host": {"kind": "local", "release": 13}}, "host.release", "trixie"),
     "a release without a value": ({"host": {"kind": "local", "release": None}}, "host.release", "remove the line"),
     "demoKeys in quotes": ({"host": {"kind": "local", "demoKeys": "yes"}}, "host.demoKeys", "without quotes"),
+    "no address of a server": ({"host": {**SERVER, "address": None}}, "host.address", "remove the line"),
+    "an address with a user": ({"host": {**SERVER, "address": "root@x"}}, "host.address", "keys of their own"),
+    "an address with a port": ({"host": {**SERVER, "address": "x:22"}}, "host.address", "keys of their own"),
+    "an address like an option": ({"host": {**SERVER, "address": "-oProxyCommand"}}, "host.address", "host name"),
+    "port 70000": ({"host": {**SERVER, "port": 70000}}, "host.port", "1 to 65535"),
+    "a port in quotes": ({"host": {**SERVER, "port": "22"}}, "host.port", "without quotes"),
+    "an administrator like an option": ({"host": {**SERVER, "user": "-x"}}, "host.user", "passwordless sudo"),
+    "a cut host key": ({"host": {**SERVER, "hostKey": keys.ed25519()[:-4]}}, "host.hostKey", "whole line"),
+    "a misspelt key of a server": ({"host": {**SERVER, "hostkey": "x"}}, "host.hostkey", "'hostKey'"),
+    "a proxy that is a word": ({"host": {**SERVER, "proxy": "bastion"}}, "host.proxy", "{address:"),
+    "a bad port of a proxy": (
+        {"host": {**SERVER, "proxy": {"address": "b", "hostKey": keys.ed25519(), "port": 0}}},
+        "host.proxy.port",
+        "1 to 65535",
+    ),
+    "a plain private key": ({"host": {**SERVER, "privateKey": PRIVATE_KEY}}, "host.privateKey", "config set --secret"),
     "users that are a list": ({"users": ["jack"]}, "users", "{jack: {keys:"),
     "users that are a word": ({"users": "jack"}, "users", "{jack: {keys:"),
     "a user that is a list": ({"users": {"jack": [1]}}, "users.jack", "{keys:"),
