@@ -3,46 +3,13 @@
 import json
 import subprocess
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.conftest import Done, Key, Machine, call, make_key
+from tests.conftest import Done, Key, Machine, call
+from tests.hostside.conftest import JAIL, add, spec
 
-JAIL = {"jailctl": "test", "logLevel": "VERBOSE", "umask": "022"}
 HASH = "$6$saltsalt$" + "a" * 86
-
-
-@pytest.fixture
-def jail(trixie: Machine) -> Iterator[Machine]:
-    """A machine with a jail and no user; afterwards it is without."""
-    trixie.install()
-    done = trixie.jailctl("apply-jail", JAIL)
-    assert done.code == 0, done
-    yield trixie
-    done = trixie.jailctl("remove-jail", JAIL)
-    assert done.code == 0, done
-
-
-@pytest.fixture
-def jack(tmp_path: Path) -> Key:
-    return make_key(tmp_path / "jack")
-
-
-@pytest.fixture
-def jill(tmp_path: Path) -> Key:
-    return make_key(tmp_path / "jill")
-
-
-def spec(username: str, **keys: Key) -> dict:
-    return {"username": username, "keys": {label: key.public for label, key in keys.items()}}
-
-
-def add(machine: Machine, username: str, **keys: Key) -> Done:
-    done = machine.jailctl("apply-user", spec(username, **keys))
-    assert done.code == 0, done
-    return done
 
 
 def log_of(machine: Machine) -> list[str]:
