@@ -17,7 +17,7 @@ OTHER_JAIL = {**JAIL, "umask": "027"}
 def file(machine: Machine, path: str, text: str, *reload: str) -> Iterator[None]:
     """A file of that text on the server, for as long as the block lasts."""
     machine.root("mkdir", "-p", str(Path(path).parent))
-    machine.root("cp", "-a", path, f"{path}~") if machine.run("test", "-e", path).code == 0 else None
+    machine.root("sh", "-c", f"[ ! -e {path} ] || cp -a {path} {path}~")
     machine.root("tee", path, stdin=text)
     if reload:
         machine.root(*reload)
