@@ -1,6 +1,7 @@
 # A newcomer types nothing else. Every target sets up what it needs first; see toolchain/setup.
 
 PULUMI := toolchain/pulumi
+PYTHON_OF = python3 -c 'import json, sys; print(json.load(sys.stdin)["python"])'
 
 .PHONY: demo down test unit clean
 
@@ -21,12 +22,12 @@ down:
 
 ## Every test, linters included; PYTEST='-k jack' for some of them
 test:
-	@python=$$(toolchain/setup --for test --print-env | python3 -c 'import json, sys; print(json.load(sys.stdin)["python"])') \
+	@python=$$(toolchain/setup --for test --print-env | $(PYTHON_OF)) \
 		&& "$$python" -m pytest $(PYTEST)
 
 ## The tests that need neither root nor a machine of their own
 unit:
-	@python=$$(toolchain/setup --for stack --print-env | python3 -c 'import json, sys; print(json.load(sys.stdin)["python"])') \
+	@python=$$(toolchain/setup --for stack --print-env | $(PYTHON_OF)) \
 		&& "$$python" -m pytest tests/unit $(PYTEST)
 
 clean: down

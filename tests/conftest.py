@@ -1,10 +1,12 @@
 """What tests share: a disposable Debian machine, and the clients that knock at its door."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
@@ -38,6 +40,31 @@ def call(*argv: object, stdin: str = "", env: Optional[dict[str, str]] = None) -
         check=False,
     )
     return Done(done.returncode, done.stdout, done.stderr)
+
+
+def until(condition: Callable[[], object], what: str, seconds: float = 60) -> None:
+    """Wait for something that happens soon, or fail."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.05)
+
+
+def processes_naming(folder: Path) -> list[str]:
+    """The command lines that name the folder, but ours; what has ended and waits to be reaped has none."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if str(folder) in line and process.name != str(os.getpid()):
+                found.append(line)
+    return found
+
+
+def neighbour(address: str) -> str:
+    """This computer's end of the link to a machine."""
+    start, last = address.rsplit(".", 1)
+    return f"{start}.{int(last) - 1}"
 
 
 class Key(NamedTuple):

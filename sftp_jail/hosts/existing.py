@@ -7,7 +7,7 @@ from typing import Any, Optional
 import pulumi
 from pulumi_command.remote import ConnectionArgs, ProxyConnectionArgs
 
-from ..faults import Fault, examine, raise_any
+from ..faults import Fault, checked, examine, raise_any
 from ..hostside.validate import (
     check_address,
     check_administrator,
@@ -77,24 +77,25 @@ class ExistingHost(Host):
     def __init__(self, name: str, args: ExistingHostArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
         raise_any(args.faults(name))
         super().__init__("sftp-jail:index:ExistingHost", name, None, opts)
-        proxy = ProxyConnectionArgs(**_connection(args.proxy)) if args.proxy is not None else None
-        self.connection = ConnectionArgs(**_connection(args), proxy=proxy)
+        server = _connection(name, args)
+        proxy = ProxyConnectionArgs(**_connection(f"{name}.proxy", args.proxy)) if args.proxy is not None else None
+        self.connection = ConnectionArgs(**server, proxy=proxy)
         self.address = pulumi.Output.from_input(args.address)
         self.port = pulumi.Output.from_input(args.port)
-        self.host_key = pulumi.Output.from_input(args.host_key).apply(normalise_key)
+        self.host_key = server["host_key"]
         self.deleted_with = None
         self.sftp_options = []
         self.register_outputs({"address": self.address, "port": self.port, "hostKey": self.host_key})
 
 
-def _connection(server: SshServerArgs) -> dict[str, Any]:
-    """The arguments that the two kinds of connection have in common."""
+def _connection(path: str, server: SshServerArgs) -> dict[str, Any]:
+    """The arguments that the two kinds of connection have in common; `path` is the place of the server's args."""
     key = {"private_key": pulumi.Output.secret(server.private_key)} if server.private_key is not None else {}
     return {
         "host": server.address,
         "port": server.port,
         "user": server.user,
-        "host_key": pulumi.Output.from_input(server.host_key).apply(normalise_key),
+        "host_key": checked(f"{path}.hostKey", normalise_key, server.host_key).apply(normalise_key),
         # A refused login counts too, and sshd bans who is refused often (PerSourcePenalties).
         "dial_error_limit": 3,
         "per_dial_timeout": 10,

@@ -487,8 +487,9 @@ def main() -> int:
         elif args.verb == "stop":
             stop(Path(read(sys.stdin.read(), "directory")[0]).resolve())
         else:
+            (release,) = read(sys.stdin.read(), "release")
             ensure_tools()
-            ensure_rootfs(read(sys.stdin.read(), "release")[0])
+            ensure_rootfs(release)
     except (Problem, OSError) as problem:
         say(str(problem))
         return 1

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from tests.conftest import ROOT, Machine, make_key
+from tests.conftest import ROOT, Machine, make_key, until
 from tests.engine.conftest import STACK, Project
 
 # Every path with kind, mode, owner, target and content; accounts; what is enabled, runs and listens.
@@ -65,8 +64,7 @@ def agent(server: Machine, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """The socket of an SSH agent that has the administrator's key."""
     place = str(tmp_path_factory.mktemp("agent") / "socket")
     with subprocess.Popen(["ssh-agent", "-D", "-a", place], stdout=subprocess.DEVNULL) as process:
-        while not Path(place).exists():
-            time.sleep(0.01)
+        until(Path(place).exists, "an agent")
         env = {**os.environ, "SSH_AUTH_SOCK": place}
         subprocess.run(["ssh-add", "-q", server.admin_key.path], env=env, check=True)
         yield place

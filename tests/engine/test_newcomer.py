@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, Done, call
+from tests.conftest import ROOT, Done, call, neighbour, processes_naming
 from tests.engine.conftest import STACK, Project
 
 
@@ -103,29 +103,16 @@ def test_a_second_demo_changes_nothing_and_tours_again(clone: Clone, demo: str) 
 def test_make_down_leaves_nothing_and_may_be_typed_twice(clone: Clone, demo: str) -> None:
     address = re.search(r'address *: "(10\.213\.[0-9.]+)"', demo)
     assert address
-    gateway = address[1].rsplit(".", 1)[0] + "." + str(int(address[1].rsplit(".", 1)[1]) - 1)
+    gateway = neighbour(address[1])
     assert f" {gateway}/" in call("ip", "-o", "-4", "addr").out
-    assert processes_of(clone.folder)
+    assert processes_naming(clone.folder)
     for _ in range(2):
         done = clone.make("down")
         assert done.code == 0, done.out + done.err
     assert f" {gateway}/" not in call("ip", "-o", "-4", "addr").out
-    assert processes_of(clone.folder) == []
+    assert processes_naming(clone.folder) == []
     assert str(clone.folder) not in Path("/proc/mounts").read_text()
     assert not (clone.folder / ".local" / STACK).exists()
-
-
-def processes_of(folder: Path) -> list[str]:
-    """The command lines that name the folder; what has ended and waits to be reaped has none."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if str(folder) in line:
-            found.append(line)
-    return found
 
 
 def blocks(language: str) -> list[str]:

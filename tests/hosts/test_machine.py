@@ -7,12 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import MACHINE, Done, Machine, call, make_key
+from tests.conftest import MACHINE, Done, Machine, call, make_key, neighbour, processes_naming, until
 
 
 @pytest.fixture
@@ -50,14 +50,7 @@ def supervisor(machine: Machine) -> int:
 
 def traces(folder: Path, address: str) -> list[str]:
     """What there is of a machine: processes that live, links, routes that lead to it, mounts, control groups."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if str(folder) in line and process.name != str(os.getpid()):
-            found.append(f"process {line}")
+    found = [f"process {line}" for line in processes_naming(folder)]
     found += [line for line in call("ip", "-oneline", "address").out.splitlines() if f" {neighbour(address)}/" in line]
     route = call("ip", "route", "get", address).out
     found += [route] if " dev " in route and "10.213" in route.replace(address, "") else []
@@ -65,23 +58,9 @@ def traces(folder: Path, address: str) -> list[str]:
     return found + [str(group) for group in Path("/sys/fs/cgroup").rglob(f"*{folder.name}*")]
 
 
-def neighbour(address: str) -> str:
-    """This computer's end of the link to a machine."""
-    start, last = address.rsplit(".", 1)
-    return f"{start}.{int(last) - 1}"
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    """Wait for something that happens soon, or fail."""
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
-
-
 def until_gone(folder: Path, address: str) -> None:
     """Wait until there is nothing of a machine."""
-    until(lambda: not traces(folder, address), f"left: {traces(folder, address)}")
+    until(lambda: not traces(folder, address), f"left: {traces(folder, address)}", seconds=20)
 
 
 def test_the_administrator_logs_in_with_his_key_and_may_do_anything(machine: Machine) -> None:
@@ -223,7 +202,7 @@ def test_a_half_made_root_file_system_is_not_taken_for_one(tmp_path: Path) -> No
         assert making.stdin is not None
         making.stdin.write('{"release": "trixie"}')
         making.stdin.close()
-        until(lambda: (tools / "pid").exists() and (tools / "pid").read_text(), "mmdebstrap")
+        until(lambda: (tools / "pid").exists() and (tools / "pid").read_text(), "mmdebstrap", seconds=20)
         making.kill()
     os.kill(int((tools / "pid").read_text()), signal.SIGKILL)
     assert not list(cache.glob("rootfs-*[!k]"))

@@ -4,8 +4,6 @@ import functools
 import json
 import os
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +16,6 @@ def ready() -> dict[str, Any]:
     setup = [str(ROOT / "toolchain/setup"), "--for", "stack", "--print-env"]
     done: dict[str, Any] = json.loads(subprocess.run(setup, check=True, stdout=subprocess.PIPE).stdout)
     return done
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    """Wait for something that happens soon, or fail."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, f"not within a minute: {what}"
-        time.sleep(0.05)
 
 
 class Project:

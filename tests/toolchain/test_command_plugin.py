@@ -18,8 +18,8 @@ import pulumi
 import pytest
 from pulumi_command import local, remote
 
-from tests.conftest import Key, make_key
-from tests.toolchain.helpers import Project, ready, until
+from tests.conftest import Key, make_key, until
+from tests.toolchain.helpers import Project, ready
 from tests.toolchain.ssh_server import Answer, Login, SshServer, ssh_server
 
 SECONDS = 120

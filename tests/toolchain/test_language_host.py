@@ -11,7 +11,8 @@ import grpc  # type: ignore[import-untyped]
 import pytest
 from pulumi.runtime.proto import language_pb2, language_pb2_grpc
 
-from tests.toolchain.helpers import ROOT, Project, ready, until
+from tests.conftest import until
+from tests.toolchain.helpers import ROOT, Project, ready
 
 SLEEPER = "import os, pathlib, time; pathlib.Path('pid').write_text(str(os.getpid())); time.sleep(600)\n"
 

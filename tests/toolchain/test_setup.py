@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from tests.toolchain.helpers import ROOT, ready, until
+from tests.conftest import until
+from tests.toolchain.helpers import ROOT, ready
 
 SYSTEM = ("cat", "chmod", "env", "head", "ln", "ls", "mkdir", "mount", "sh", "sleep", "touch", "unshare")
 """What the fakes need; nothing else is on PATH."""

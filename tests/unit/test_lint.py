@@ -37,9 +37,9 @@ def test_shell_is_clean() -> None:
 def test_go_is_clean(linter: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "toolchain")
     golang = importlib.import_module("steps.golang")
-    go, env = golang.ensure(ROOT / "toolchain/command_plugin", Path(sys.prefix))
-    program = [str(go.with_name(linter[0])), *linter[1:]]
     module = ROOT / "toolchain/command_plugin"
+    go, env = golang.ensure(module, Path(sys.prefix))
+    program = [str(go.with_name(linter[0])), *linter[1:]]
     done = subprocess.run(program, cwd=module, env={**os.environ, **env}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout == ""
