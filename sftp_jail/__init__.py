@@ -15,6 +15,7 @@ from .faults import ConfigError, Fault
 from .hosts import Host
 from .hosts.existing import ExistingHost, ExistingHostArgs, SshServerArgs
 from .hosts.local import LocalHost, LocalHostArgs
+from .hosts.stack import StackHost, StackHostArgs
 from .jail import SftpJail, SftpJailArgs
 from .user import JailUser, JailUserArgs, UserArgs
 
@@ -31,5 +32,7 @@ __all__ = [
     "SftpJail",
     "SftpJailArgs",
     "SshServerArgs",
+    "StackHost",
+    "StackHostArgs",
     "UserArgs",
 ]

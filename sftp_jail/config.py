@@ -17,13 +17,18 @@ from .faults import Fault, below, examine, raise_any
 from .hosts import Host
 from .hosts.existing import GET_THE_HOST_KEY, ExistingHost, ExistingHostArgs, SshServerArgs
 from .hosts.local import LocalHost, LocalHostArgs, demo_user
+from .hosts.stack import StackHost, StackHostArgs
 from .hostside.validate import MAKE_A_HASH, check_log_level, check_umask, check_username, show
 from .jail import users_faults
 from .user import UserArgs
 
 NAMESPACE = "sftp-jail"
 
-HOST_KINDS = ("existing", "local")
+HOST_KINDS = ("existing", "local", "stack")
+
+KEYS = ("forceDestroy", "host", "logLevel", "umask", "users")
+OF_THE_HOSTS_STACK = {"forceDestroy": "false", "logLevel": "VERBOSE", "umask": "022"}
+"""What only the stack that has the host may set, with the defaults: these arrive without being set."""
 
 SERVER_EXAMPLE = "{address: staging.example.org, hostKey: 'ecdsa-sha2-nistp256 AAAA...'}"
 SERVER_KEYS = ("address", "hostKey", "port", "privateKey", "user")
@@ -49,6 +54,12 @@ class Settings:
     umask: Optional[str]
     """See `SftpJailArgs.umask`."""
 
+    attached: bool
+    """See `SftpJailArgs.attached`."""
+
+    force_destroy: bool
+    """See `SftpJailArgs.force_destroy`."""
+
 
 def load() -> Settings:
     """The configuration of the stack that is running.
@@ -56,12 +67,23 @@ def load() -> Settings:
     :raises ConfigError: with every fault that it has
     """
     reader = _Reader()
-    config = reader.section(f"{NAMESPACE}:", _stack_config(), ["host", "logLevel", "umask", "users"], EXAMPLE)
+    config = reader.section(f"{NAMESPACE}:", _stack_config(), KEYS, EXAMPLE)
     host, demo_keys = reader.host(f"{NAMESPACE}:host", config.get("host", {"kind": "local"}))
     users = reader.users(f"{NAMESPACE}:users", config.get("users", {}), demo_keys)
     for key, check in (("logLevel", check_log_level), ("umask", check_umask)):
         if key in config:
             reader.faults += examine(f"{NAMESPACE}:{key}", check, config[key])
+    # A bool arrives as its text, with or without quotes.
+    force_destroy = config.get("forceDestroy", "false")
+    if force_destroy not in ("true", "false"):
+        reader.faults.append(
+            Fault(f"{NAMESPACE}:forceDestroy", "neither true nor false", "Write one of them", show(force_destroy))
+        )
+    attached = _kind(config) == "stack"
+    for key, default in OF_THE_HOSTS_STACK.items() if attached else ():
+        if config.get(key, default) != default:
+            remedy = "Remove it here, and set it in that stack"
+            reader.faults.append(Fault(f"{NAMESPACE}:{key}", "set by the stack that has the host", remedy))
     raise_any(_printable(reader.faults))
 
     return Settings(
@@ -70,7 +92,14 @@ def load() -> Settings:
         users={name: demo_user(name) if user is None else user for name, user in users.items()},
         log_level=config.get("logLevel"),
         umask=config.get("umask"),
+        attached=attached,
+        force_destroy=force_destroy == "true",
     )
+
+
+def _kind(config: Mapping[str, Any]) -> object:
+    host = config.get("host")
+    return host.get("kind") if isinstance(host, dict) else None
 
 
 def _stack_config() -> dict[str, Any]:
@@ -126,10 +155,12 @@ class _Reader:
         """What makes the host, and whether a user without any key is given one for the demo."""
         kind = self.map(path, value, "{kind: local}").get("kind", "local")
         if kind not in HOST_KINDS:
-            remedy = f"Use {' or '.join(HOST_KINDS)}"
+            remedy = f"Use {', '.join(HOST_KINDS[:-1])} or {HOST_KINDS[-1]}"
             self.faults.append(Fault(f"{path}.kind", "not a kind of host", remedy, show(kind)))
         elif kind == "existing":
             return self.existing_host(path, value), False
+        elif kind == "stack":
+            return self.stack_host(path, value), False
         elif isinstance(value, dict):
             return self.local_host(path, value)
         # Without its kind there is no telling which keys a host may have.
@@ -151,6 +182,16 @@ class _Reader:
         spec, server = self.server(path, value, "kind", "proxy")
         proxy = SshServerArgs(**self.server(f"{path}.proxy", spec["proxy"])[1]) if "proxy" in spec else None
         return partial(ExistingHost, args=ExistingHostArgs(**server, proxy=proxy))
+
+    def stack_host(self, path: str, value: object) -> Callable[[str], Host]:
+        """The host of another stack."""
+        spec = self.section(path, value, ["kind", "stack"], "{kind: stack, stack: staging}")
+        args = StackHostArgs(stack=spec.get("stack", ""))
+        if "stack" in spec:
+            self.faults += args.faults(path)
+        elif isinstance(value, dict) and "stack" not in value:
+            self.faults.append(Fault(f"{path}.stack", "missing", "Add it: the stack whose host this is"))
+        return partial(StackHost, args=args)
 
     def server(self, path: str, value: object, *more: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """A server's known keys, those of `more` among them, and the arguments that they are for `SshServerArgs`."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
@@ -12,7 +12,7 @@ import pulumi
 from .faults import Fault, below, checked, examine, raise_any
 from .hosts import Host
 from .hostside.validate import Invalid, check_log_level, check_umask, check_username, normalise_key
-from .remote import JAILCTL, command
+from .remote import JAILCTL, command, owner
 from .user import JailUser, JailUserArgs, UserArgs
 
 HOSTSIDE = Path(__file__).parent / "hostside"
@@ -36,6 +36,14 @@ class SftpJailArgs:
 
     umask: Optional[pulumi.Input[str]] = None
     """The permissions that an upload never gets, three octal digits, the first one 0. Default: 022."""
+
+    attached: bool = False
+    """Whether the jail on the host is another stack's, so that this one makes nothing there but its users; log level
+    and umask are the other stack's then. Default: False."""
+
+    force_destroy: bool = False
+    """Whether `destroy` goes on where other stacks have users on the host, and removes those, too. It counts once
+    `up` has put it into the state. Default: False."""
 
     def faults(self, path: str) -> Iterator[Fault]:
         """What is wrong with the plain values; `path` is the place of these args."""
@@ -68,42 +76,17 @@ class SftpJail(pulumi.ComponentResource):
         raise_any(args.faults(name))
         super().__init__("sftp-jail:index:SftpJail", name, None, opts)
         host = args.host
-
-        files = _jailctl_files()
-        install = command(
-            f"{name}-install",
-            host,
-            create=f"{INSTALL} install",
-            delete=f"{INSTALL} uninstall",
-            stdin=files,
-            opts=pulumi.ResourceOptions(parent=self),
-        )
-        log_level = args.log_level if args.log_level is not None else "VERBOSE"
-        umask = args.umask if args.umask is not None else "022"
-        policy = command(
-            f"{name}-policy",
-            host,
-            create=f"{JAILCTL} apply-jail",
-            delete=f"{JAILCTL} remove-jail",
-            stdin=pulumi.Output.json_dumps(
-                {
-                    # A new jailctl applies the jail again, but no user: what the old one did there stands.
-                    "jailctl": hashlib.sha256(files.encode()).hexdigest()[:12],
-                    "logLevel": checked(f"{name}.logLevel", check_log_level, log_level),
-                    "umask": checked(f"{name}.umask", check_umask, umask),
-                },
-                sort_keys=True,
-            ),
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[install]),
-        )
+        policy = [] if args.attached else [self._policy(name, args)]
         children = {
             username: JailUser(
                 f"{name}-{username}",
                 JailUserArgs(host=host, username=username, user=user),
-                pulumi.ResourceOptions(parent=self, depends_on=[policy]),
+                pulumi.ResourceOptions(parent=self, depends_on=policy),
             )
             for username, user in args.users.items()
         }
+        if not args.attached:
+            self._guard(name, args, [*policy, *children.values()])
 
         self.address = host.address
         self.port = host.port
@@ -114,6 +97,56 @@ class SftpJail(pulumi.ComponentResource):
         self.users = pulumi.Output.from_input(logins)
         # Not `users`: each JailUser's state has its own, and so a new user leaves the jail's state as it is.
         self.register_outputs({"address": self.address, "port": self.port, "knownHosts": self.known_hosts})
+
+    def _policy(self, name: str, args: SftpJailArgs) -> pulumi.Resource:
+        """jailctl on the host, and the jail that it makes."""
+        host = args.host
+        files = _jailctl_files()
+        install = command(
+            f"{name}-install",
+            host,
+            create=f"{INSTALL} install",
+            delete=f"{INSTALL} uninstall",
+            stdin=files,
+            # Until the host is all there: what it is made of may be more than its connection says.
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[host]),
+        )
+        log_level = args.log_level if args.log_level is not None else "VERBOSE"
+        umask = args.umask if args.umask is not None else "022"
+        return command(
+            f"{name}-policy",
+            host,
+            create=f"{JAILCTL} apply-jail",
+            delete=f"{JAILCTL} remove-jail",
+            stdin=pulumi.Output.json_dumps(
+                {
+                    # A new jailctl applies the jail again, but no user: what the old one did there stands.
+                    "jailctl": hashlib.sha256(files.encode()).hexdigest()[:12],
+                    **_tenancy(args),
+                    "logLevel": checked(f"{name}.logLevel", check_log_level, log_level),
+                    "umask": checked(f"{name}.umask", check_umask, umask),
+                },
+                sort_keys=True,
+            ),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[install]),
+        )
+
+    def _guard(self, name: str, args: SftpJailArgs, everything: Sequence[pulumi.Resource]) -> None:
+        """Asks the server, before `destroy` ends anything, whether other stacks have users there."""
+        command(
+            f"{name}-guard",
+            args.host,
+            create=None,
+            delete=f"{JAILCTL} release",
+            stdin=json.dumps(_tenancy(args), sort_keys=True),
+            # What depends on all else is deleted first.
+            opts=pulumi.ResourceOptions(parent=self, depends_on=everything),
+            outlives_machine=True,
+        )
+
+
+def _tenancy(args: SftpJailArgs) -> dict[str, Any]:
+    return {"forceDestroy": args.force_destroy, "owner": owner()}
 
 
 def users_faults(path: str, users: Mapping[str, UserArgs]) -> Iterator[Fault]:

@@ -10,6 +10,8 @@ What is true of all of them, and why:
   `replace_with` it, since else another machine at the same address would be left empty.
 """
 
+from typing import Optional
+
 import pulumi
 from pulumi_command import remote
 
@@ -18,35 +20,44 @@ from .hosts import Host
 JAILCTL = "/usr/local/sbin/jailctl"
 
 
+def owner() -> str:
+    """The fully qualified name of the stack that is running, under which the server keeps its users."""
+    return f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
+
+
 def command(
     name: str,
     host: Host,
-    create: str,
+    create: Optional[str],
     delete: str,
     stdin: pulumi.Input[str],
     opts: pulumi.ResourceOptions,
+    outlives_machine: bool = False,
 ) -> remote.Command:
     """A Command on the host, as root.
 
     :param name: the resource's name
     :param host: where it runs
-    :param create: run when it is made, and again whenever stdin changes
+    :param create: run when it is made, and again whenever stdin changes; None: nothing is
     :param delete: run when it is removed, with the stdin of the last `create`
     :param stdin: JSON, with its keys sorted, for both
     :param opts: parent and dependencies
+    :param outlives_machine: whether it is deleted by running `delete` even where the machine goes, and is not
+        replaced with it
     """
+    machine = None if outlives_machine else host.deleted_with
     return remote.Command(
         name,
         connection=host.connection,
-        create=_as_root(host, create),
+        create=_as_root(host, create) if create is not None else None,
         delete=_as_root(host, delete),
         stdin=stdin,
         add_previous_output_in_env=False,
         logging=remote.Logging.NONE,
         opts=pulumi.ResourceOptions.merge(
             pulumi.ResourceOptions(
-                deleted_with=host.deleted_with,
-                replace_with=[host.deleted_with] if host.deleted_with is not None else None,
+                deleted_with=machine,
+                replace_with=[machine] if machine is not None else None,
             ),
             opts,
         ),

@@ -1,7 +1,7 @@
 """JailUser: one login that can do nothing but SFTP inside its own jail."""
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Optional
 
@@ -10,7 +10,7 @@ import pulumi
 from .faults import Fault, below, checked, examine, raise_any
 from .hosts import Host
 from .hostside.validate import check_key_label, check_password_hash, check_username, normalise_key
-from .remote import JAILCTL, command
+from .remote import JAILCTL, command, owner
 
 
 @dataclass(kw_only=True)
@@ -94,6 +94,7 @@ class JailUser(pulumi.ComponentResource):
                         label: checked(below(f"{name}.user.keys", label), normalise_key, key).apply(normalise_key)
                         for label, key in (user.keys or {}).items()
                     },
+                    "owner": owner(),
                     "username": args.username,
                 },
                 sort_keys=True,
@@ -117,13 +118,14 @@ class JailUser(pulumi.ComponentResource):
             )
 
         self.username = pulumi.Output.from_input(args.username)
-        self.sftp = pulumi.Output.all(args.host.address, args.host.port).apply(
+        host = args.host
+        self.sftp = pulumi.Output.all(host.address, host.port, host.sftp_options).apply(
             lambda place: _sftp_command(args, *place)
         )
         self.register_outputs({"username": self.username, "sftp": self.sftp})
 
 
-def _sftp_command(args: JailUserArgs, address: str, port: int) -> str:
+def _sftp_command(args: JailUserArgs, address: str, port: int, options: Sequence[str]) -> str:
     identity = ["-i", args.user.identity_file] if args.user.identity_file is not None else []
     place = ["-P", str(int(port))] if port != 22 else []
-    return shlex.join(["sftp", *identity, *args.host.sftp_options, *place, f"{args.username}@{address}"])
+    return shlex.join(["sftp", *identity, *options, *place, f"{args.username}@{address}"])

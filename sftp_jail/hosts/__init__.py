@@ -1,10 +1,20 @@
 """The contract of a host: whatever makes the machine, these few things are all that a jail asks of it."""
 
-from collections.abc import Sequence
-from typing import Optional
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional
 
 import pulumi
-from pulumi_command.remote import ConnectionArgs
+from pulumi_command.remote import ConnectionArgs, ProxyConnectionArgs
+
+PLAIN = {
+    "dialErrorLimit": "dial_error_limit",
+    "host": "host",
+    "hostKey": "host_key",
+    "perDialTimeout": "per_dial_timeout",
+    "port": "port",
+    "user": "user",
+}
+"""What an SSH connection of ours consists of, besides the private key: its name in an export, and in the args."""
 
 
 class Host(pulumi.ComponentResource):
@@ -27,5 +37,28 @@ class Host(pulumi.ComponentResource):
     first; None where the machine lives on without us. It must be replaced by making the new one first, as is
     Pulumi's default: with `delete_before_replace`, the engine undoes everything on the old machine after all."""
 
-    sftp_options: Sequence[str]
+    sftp_options: pulumi.Input[Sequence[str]]
     """Options without which OpenSSH's client on this computer would not know the host; empty as a rule."""
+
+    @property
+    def exports(self) -> Mapping[str, Any]:
+        """The stack outputs by which a `StackHost` of another stack finds this host: `host`, and with a private key
+        the secret `hostCredentials`."""
+        proxy = self.connection.proxy
+        # Typed as an Output, too, which no host of ours makes of it.
+        via = proxy if isinstance(proxy, ProxyConnectionArgs) else None
+        keys = {"host": self.connection.private_key, "proxy": via.private_key if via is not None else None}
+        credentials = {name: key for name, key in keys.items() if key is not None}
+        host = {
+            "address": self.address,
+            "connection": {name: getattr(self.connection, field) for name, field in PLAIN.items()},
+            "hostKey": self.host_key,
+            "port": self.port,
+            "sftpOptions": self.sftp_options,
+        }
+        if via is not None:
+            host["proxy"] = {name: getattr(via, field) for name, field in PLAIN.items()}
+        return {
+            "host": host,
+            **({"hostCredentials": pulumi.Output.secret(credentials)} if credentials else {}),
+        }

@@ -14,12 +14,13 @@ from .state import Jail, User
 
 def jail_differences(jail: Jail) -> Iterator[Difference]:
     """The host: what must be there before a user, then sshd, then every user that it already has."""
+    yield from chroot.differences()
     yield from state.folder_differences()
     yield from accounts.group_differences(wanted=True)
-    yield from chroot.differences()
     yield from keys.differences()
     yield from audit.differences(jail)
-    yield from sshd.differences(jail, state.users())
+    # On a machine that is new to the jails, they have records and no accounts yet.
+    yield from sshd.differences(jail, [user for user in state.users() if accounts.entry(user) is not None])
     for user in state.users():
         yield from user_differences(user, jail)
 
@@ -32,8 +33,8 @@ def jail_removal_differences() -> Iterator[Difference]:
     yield from audit.differences(None)
     yield from accounts.group_differences(wanted=False)
     yield from keys.removal_differences()
-    yield from chroot.removal_differences()
     yield from state.jail_differences(None)
+    yield from chroot.removal_differences()
 
 
 def user_differences(user: User, jail: Jail) -> Iterator[Difference]:
@@ -62,7 +63,7 @@ def user_removal_differences(user: User) -> Iterator[Difference]:
 
 def apply_jail() -> list[str]:
     """Make this server a jail host, and put right every user that it has."""
-    jail = spec.read_jail(sys.stdin)
+    jail, _ = spec.read_jail(sys.stdin)
     with lock.held():
         lines = difference.apply(jail_differences(jail))
         return lines + difference.apply(state.jail_differences(jail))
@@ -70,22 +71,48 @@ def apply_jail() -> list[str]:
 
 def remove_jail() -> list[str]:
     """Take everything away again, users that are left included; uploads are archived."""
+    _, tenancy = spec.read_jail(sys.stdin)
     with lock.held():
+        _refuse_to_leave_others(tenancy)
         return difference.apply(jail_removal_differences())
+
+
+def release() -> list[str]:
+    """Refuse, while the users of other stacks are here, to let the host go."""
+    tenancy = spec.read_tenancy(sys.stdin)
+    with lock.held():
+        _refuse_to_leave_others(tenancy)
+    return []
+
+
+def _refuse_to_leave_others(tenancy: spec.Tenancy) -> None:
+    others = [f"{user.owner} ({user.username})" for user in state.users() if user.owner != tenancy.owner]
+    if others and not tenancy.force_destroy:
+        raise Failure(
+            f"other stacks have users here: {', '.join(others)}; nothing was deleted",
+            "Destroy those stacks first; or set forceDestroy: true and run `pulumi up`, and destroy ends their access",
+        )
 
 
 def apply_user() -> list[str]:
     """Give a user access, or change it."""
-    username, keys = spec.read_user(sys.stdin)
+    username, owner, keys = spec.read_user(sys.stdin)
     with lock.held():
         known = state.user(username)
         jail = _jail()
         if known is not None:
+            if known.owner != owner:
+                raise Failure(
+                    f"user {username} belongs to the stack {known.owner}",
+                    "Choose another username, or take him out of that stack first. Where that is this stack under the "
+                    "name it had, run on the server: echo "
+                    f"""'{{"from": "{known.owner}", "to": "{owner}"}}' | sudo jailctl rename-owner""",
+                )
             return _apply(known._replace(keys=keys, archive=None), jail)
         if accounts.claimed_by_others(username):
             raise Failure(f"the server has an account {username} that is not ours", "Choose another username")
         sshd.test()
-        user = User(username, state.next_uid(), keys)
+        user = User(username, state.next_id(), owner, keys)
         # From here on the name and the uid are taken, even if this run is killed.
         state.write_user(user._replace(keys={}))
         try:
@@ -98,10 +125,20 @@ def apply_user() -> list[str]:
 
 def remove_user() -> list[str]:
     """End a user's access and sessions, archive his uploads, and delete his account."""
-    username, _ = spec.read_user(sys.stdin)
+    username, owner, _ = spec.read_user(sys.stdin)
     with lock.held():
         user = state.user(username)
-        return [] if user is None else difference.apply(user_removal_differences(user))
+        if user is None or user.owner != owner:
+            return []
+        return difference.apply(user_removal_differences(user))
+
+
+def rename_owner() -> list[str]:
+    """Let a stack that was renamed keep its users."""
+    old, new = spec.read_renaming(sys.stdin)
+    with lock.held():
+        renamed = [user._replace(owner=new) for user in state.users() if user.owner == old]
+        return difference.apply(found for user in renamed for found in state.user_differences(user))
 
 
 def apply_password() -> list[str]:
@@ -158,6 +195,8 @@ VERBS: dict[str, Callable[[], list[str]]] = {
     "remove-user": remove_user,
     "apply-password": apply_password,
     "remove-password": remove_password,
+    "release": release,
+    "rename-owner": rename_owner,
     "check": check,
     "relink": relink,
 }
@@ -168,7 +207,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="jailctl",
         description="Make this server what the jail's specs say.",
-        epilog="apply-* and remove-* read their spec, JSON, from stdin.",
+        epilog="All but check and relink read their spec, JSON, from stdin.",
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, verb in VERBS.items():
@@ -180,6 +219,7 @@ def main() -> int:
     os.umask(0o022)
     os.chdir("/")
     try:
+        state.require_mounted()
         lines = VERBS[name]()
     except Failure as failure:
         print(f"jailctl {name}: {failure}", file=sys.stderr)

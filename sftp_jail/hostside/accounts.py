@@ -43,7 +43,7 @@ def group_differences(wanted: bool) -> Iterator[Difference]:
             group = grp.getgrnam(name)
         except KeyError:
             if wanted:
-                yield Difference(f"group {name}", "missing", "there", partial(run, "groupadd", "--system", name))
+                yield Difference(f"group {name}", "missing", "there", partial(_add_group, name))
             continue
         for stranger in _strangers(group) if wanted else []:
             yield Difference(
@@ -54,6 +54,10 @@ def group_differences(wanted: bool) -> Iterator[Difference]:
             )
         if not wanted:
             yield Difference(f"group {name}", "there", "gone", partial(run, "groupdel", name))
+
+
+def _add_group(name: str) -> None:
+    run("groupadd", "--gid", str(state.gid_of(name)), name)
 
 
 def _strangers(group: grp.struct_group) -> list[str]:

@@ -9,7 +9,7 @@ from .difference import Difference
 from .process import run
 from .state import User
 
-FOLDER = f"{chroot.TOP}/archive"
+FOLDER = f"{state.TOP}/archive"
 
 
 def differences(user: User) -> Iterator[Difference]:

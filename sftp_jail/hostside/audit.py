@@ -22,7 +22,7 @@ from .failure import Failure
 from .process import run
 from .state import Jail, User
 
-FOLDER = f"{chroot.TOP}/log"
+FOLDER = f"{state.TOP}/log"
 SOCKET = f"{FOLDER}/socket"
 LOG = "/var/log/sftp.log"
 NAMES = f"{state.FOLDER}/log-names.json"
@@ -37,7 +37,8 @@ NAMES_PENDING = "log-names"
 UNIT_TEXT = """\
 # Written by jailctl, which puts it back when it is changed.
 [Unit]
-RequiresMountsFor=/sftp
+# Order alone: a volume that is not there must not keep the host's own log down.
+After=sftp.mount
 [Service]
 # + leaves the unit's sandbox, where a hard link between its mounts would not be possible.
 ExecStartPost=-+/usr/local/sbin/jailctl relink

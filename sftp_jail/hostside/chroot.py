@@ -4,14 +4,13 @@ import os
 import stat
 from collections.abc import Iterator
 
-from . import accounts, files
+from . import accounts, files, state
 from .difference import Difference
 from .failure import Failure
 from .process import run
 from .state import User
 
-TOP = "/sftp"
-JAILS = f"{TOP}/jail"
+JAILS = f"{state.TOP}/jail"
 
 
 def path(username: str) -> str:
@@ -29,14 +28,14 @@ def differences() -> Iterator[Difference]:
     root = os.stat("/")
     if root.st_uid != 0 or root.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         yield Difference("/", "writable for others than root", "root's alone", _refuse_root)
-    yield from files.directory_differences(TOP, 0o755)
+    yield from files.directory_differences(state.TOP, 0o755)
     yield from files.directory_differences(JAILS, 0o700)
 
 
 def removal_differences() -> Iterator[Difference]:
     """None of them, but for those in which something is left: an archive, or what somebody else put there."""
     yield from files.empty_directory_differences(JAILS)
-    yield from files.empty_directory_differences(TOP)
+    yield from files.empty_directory_differences(state.TOP)
 
 
 def user_differences(user: User) -> Iterator[Difference]:

@@ -1,32 +1,60 @@
 """What arrives on stdin: JSON, checked here once more, whoever sent it."""
 
 import json
-from typing import Any, Callable, TextIO
+from typing import Any, Callable, NamedTuple, TextIO
 
 from . import validate
 from .failure import Failure
 from .state import Jail
 
 
-def read_jail(stdin: TextIO) -> Jail:
+class Tenancy(NamedTuple):
+    """Which stack has the host, and whether the users of other stacks may go with it."""
+
+    owner: str
+    force_destroy: bool
+
+
+def read_jail(stdin: TextIO) -> tuple[Jail, Tenancy]:
     """The spec of the jail; its `jailctl`, a version, is there so that an upgrade applies the jail again."""
-    spec = _read(stdin, {"jailctl", "logLevel", "umask"})
+    spec = _read(stdin, {"jailctl", "logLevel", "umask", "owner", "forceDestroy"})
     _check("logLevel", validate.check_log_level, spec["logLevel"])
     _check("umask", validate.check_umask, spec["umask"])
-    return Jail(log_level=spec["logLevel"], umask=spec["umask"])
+    return Jail(log_level=spec["logLevel"], umask=spec["umask"]), _tenancy(spec)
 
 
-def read_user(stdin: TextIO) -> tuple[str, dict[str, str]]:
-    """A username, and his keys by label."""
-    spec = _read(stdin, {"username", "keys"})
+def read_tenancy(stdin: TextIO) -> Tenancy:
+    """Who lets the host go."""
+    return _tenancy(_read(stdin, {"owner", "forceDestroy"}))
+
+
+def _tenancy(spec: dict[str, Any]) -> Tenancy:
+    _check("owner", validate.check_owner, spec["owner"])
+    if not isinstance(spec["forceDestroy"], bool):
+        raise Failure("forceDestroy: neither true nor false", "Give one of them")
+    return Tenancy(spec["owner"], spec["forceDestroy"])
+
+
+def read_renaming(stdin: TextIO) -> tuple[str, str]:
+    """A stack's name as it was, and as it is."""
+    spec = _read(stdin, {"from", "to"})
+    for name in spec:
+        _check(name, validate.check_owner, spec[name])
+    return spec["from"], spec["to"]
+
+
+def read_user(stdin: TextIO) -> tuple[str, str, dict[str, str]]:
+    """A username, the stack that it belongs to, and his keys by label."""
+    spec = _read(stdin, {"username", "owner", "keys"})
     _check("username", validate.check_username, spec["username"])
+    _check("owner", validate.check_owner, spec["owner"])
     if not isinstance(spec["keys"], dict):
         raise Failure("keys: not a map", "Give a map of label to key")
     keys = {}
     for label, key in spec["keys"].items():
         _check("keys", validate.check_key_label, label)
         keys[label] = _check(f"keys.{label}", validate.normalise_key, key)
-    return spec["username"], keys
+    return spec["username"], spec["owner"], keys
 
 
 def read_password(stdin: TextIO) -> tuple[str, str]:

@@ -148,7 +148,7 @@ def _install(texts: dict[str, Optional[str]], jail: Optional[Jail], users: list[
         test(candidate)
         _check_administrator_unchanged(candidate)
     if jail is not None:
-        probe = User(A_NOBODY, 0, {})
+        probe = User(A_NOBODY, 0, "", {})
         with _candidate(wanted(jail, Criteria(jailed=f"User {A_NOBODY}"))) as candidate:
             _check(probe, jail, candidate)
 

@@ -1,5 +1,10 @@
-"""What the server must remember: the specs as applied, every uid ever given, and what is still to be loaded."""
+"""What the server must remember: the specs as applied, every id ever given, and what is still to be loaded.
 
+All of it lies beside the jails, on what may be a volume that outlives the machine: on the next machine, whoever
+finds the jails finds who they belong to, and `apply-jail` makes the accounts again.
+"""
+
+import grp
 import json
 import os
 import pwd
@@ -10,15 +15,20 @@ from . import files
 from .difference import Difference
 from .failure import Failure
 
-FOLDER = "/var/lib/sftp-jail"
+TOP = "/sftp"
+"""Jails, archives and this memory. A file system of its own may be mounted here."""
+
+FOLDER = f"{TOP}/state"
+FSTAB = "/etc/fstab"
 JAIL = f"{FOLDER}/jail.json"
 USERS = f"{FOLDER}/users"
-LAST_UID = f"{FOLDER}/last-uid"
+GROUPS = f"{FOLDER}/groups.json"
+LAST_ID = f"{FOLDER}/last-id"
 
-FIRST_UID = 70000
+FIRST_ID = 70000
 """Above UID_MAX and systemd's ranges (systemd's UIDS-GIDS), so that no useradd but ours ever gives such a uid."""
 
-LAST_POSSIBLE_UID = 99999
+LAST_POSSIBLE_ID = 99999
 """Below SUB_UID_MIN, where the ranges of containers begin (login.defs(5))."""
 
 
@@ -30,10 +40,12 @@ class Jail(NamedTuple):
 
 
 class User(NamedTuple):
-    """One login. `keys` maps label to `type blob`; `archive` is where the uploads went, once removal has begun."""
+    """One login. `keys` maps label to `type blob`; `owner` is the stack that made it, by its fully qualified name;
+    `archive` is where the uploads went, once removal has begun."""
 
     username: str
     uid: int
+    owner: str
     keys: dict[str, str]
     password_hash: Optional[str] = None
     archive: Optional[str] = None
@@ -60,16 +72,29 @@ def users() -> list[User]:
     return [found for name in names if (found := user(name)) is not None]
 
 
+def require_mounted() -> None:
+    """`Failure` while the file system that belongs at `TOP` is not there: all would be made anew beneath it."""
+    if TOP in _mount_points(FSTAB) and TOP not in _mount_points("/proc/self/mounts"):
+        raise Failure(f"{FSTAB} has a file system for {TOP}, and it is not mounted", f"Mount it: mount {TOP}")
+
+
+def _mount_points(path: str) -> list[str]:
+    """The second words of a file in the form of fstab(5)."""
+    lines = [line.split() for line in (files.read(path) or "").splitlines()]
+    return [words[1] for words in lines if len(words) > 1 and not words[0].startswith("#")]
+
+
 def folder_differences() -> Iterator[Difference]:
-    """The folder itself; users' records hold password hashes, so they are root's alone."""
-    yield from files.directory_differences(FOLDER, 0o755)
+    """The folder itself; users' records hold password hashes, so it is root's alone."""
+    yield from files.directory_differences(FOLDER, 0o700)
     yield from files.directory_differences(USERS, 0o700)
 
 
 def jail_differences(jail: Optional[Jail]) -> Iterator[Difference]:
-    """The record of the jail; without a jail nothing is left but the uids that were given."""
+    """The record of the jail; without a jail nothing is left but the ids that were given."""
     if jail is None:
         yield from files.empty_directory_differences(USERS)
+        yield from files.file_differences(GROUPS, None)
     yield from files.file_differences(JAIL, None if jail is None else _text(jail), 0o600)
 
 
@@ -88,26 +113,37 @@ def forget_user(username: str) -> None:
     files.remove(f"{USERS}/{username}.json")
 
 
-def next_uid() -> int:
-    """A uid that this server has never given to anybody.
+def gid_of(group: str) -> int:
+    """The id of a group of ours, the same on every machine that the jails have been on: files keep it."""
+    record = _read(GROUPS) or {}
+    if group not in record:
+        record[group] = next_id()
+        files.write(GROUPS, json.dumps(record, sort_keys=True) + "\n", 0o600)
+    return record[group]
+
+
+def next_id() -> int:
+    """A uid or gid that was never given here to anybody.
 
     A uid that came back would hand the files and the log lines of one contractor to another.
     """
-    uid = max(FIRST_UID, int(files.read(LAST_UID) or 0) + 1)
-    while _taken(uid):
-        uid += 1
-    if uid > LAST_POSSIBLE_UID:
-        raise Failure(f"every uid up to {LAST_POSSIBLE_UID} has been given", "Set up a new server")
-    files.write(LAST_UID, f"{uid}\n")
-    return uid
+    number = max(FIRST_ID, int(files.read(LAST_ID) or 0) + 1)
+    while _taken(number):
+        number += 1
+    if number > LAST_POSSIBLE_ID:
+        raise Failure(f"every uid up to {LAST_POSSIBLE_ID} has been given", "Set up a new server")
+    files.write(LAST_ID, f"{number}\n")
+    return number
 
 
-def _taken(uid: int) -> bool:
-    try:
-        pwd.getpwuid(uid)
-    except KeyError:
-        return False
-    return True
+def _taken(number: int) -> bool:
+    for find in (pwd.getpwuid, grp.getgrgid):
+        try:
+            find(number)
+        except KeyError:
+            continue
+        return True
+    return False
 
 
 def _text(record: NamedTuple) -> str:

@@ -280,6 +280,28 @@ def check_password_hash(value: object) -> None:
     raise Invalid("a plain password, or a DES hash", f"Only a strong hash is accepted. {MAKE_A_HASH}")
 
 
+# Stacks
+
+OWNER = re.compile(r"[A-Za-z0-9_.-]{1,100}(/[A-Za-z0-9_.-]{1,100}){2}")
+
+
+def check_owner(value: object) -> None:
+    """A stack's fully qualified name, `organization/project/stack`; raises `Invalid`."""
+    if not isinstance(value, str) or not OWNER.fullmatch(value):
+        raise Invalid("not the whole name of a stack", "Write it as ORGANIZATION/PROJECT/STACK", show(value))
+
+
+STACK = re.compile(rf"[A-Za-z0-9_.-]{{1,100}}|{OWNER.pattern}")
+
+
+def check_stack(value: object) -> None:
+    """A stack's name, alone or whole; raises `Invalid`."""
+    if not isinstance(value, str) or not STACK.fullmatch(value):
+        raise Invalid(
+            "not the name of a stack", "Write it as STACK, or whole as ORGANIZATION/PROJECT/STACK", show(value)
+        )
+
+
 # Options
 
 LOG_LEVELS = ("INFO", "VERBOSE")

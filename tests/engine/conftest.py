@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 
@@ -49,15 +49,15 @@ class Project:
         """Run pulumi to its end."""
         return call(self.pulumi, "--non-interactive", "--color", "never", "-C", self.folder, *argv, env=self.env)
 
-    def write(self) -> None:
-        """Write the stack file, JSON being YAML; what `stack init` has put there stays."""
-        path = self.folder / "stacks" / f"Pulumi.{STACK}.yaml"
+    def write(self, stack: str = STACK, config: Optional[dict[str, Any]] = None) -> None:
+        """Write a stack's file, JSON being YAML; what `stack init` has put there stays."""
+        path = self.folder / "stacks" / f"Pulumi.{stack}.yaml"
         head = (
             [line for line in path.read_text().splitlines() if line.startswith("encryptionsalt")]
             if path.exists()
             else []
         )
-        path.write_text("\n".join([*head, f"config: {json.dumps(self.config)}", ""]))
+        path.write_text("\n".join([*head, f"config: {json.dumps(self.config if config is None else config)}", ""]))
 
     def user(self, username: str, *labels: str) -> dict[str, Key]:
         """Put a user into the stack file, each label with a key of its own."""

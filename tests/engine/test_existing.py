@@ -28,8 +28,8 @@ ss --listening --tcp --udp --unix --numeric --no-header | awk '{print $1, $5}' |
 EXPECTED = (
     " /sftp ",
     "/sftp/archive",
-    " /var/lib/sftp-jail ",
-    "/var/lib/sftp-jail/last-uid",
+    " /sftp/state ",
+    "/sftp/state/last-id",
     "/etc/passwd-",
     "/etc/shadow-",
     "/etc/group-",

@@ -7,7 +7,8 @@ import pytest
 
 from tests.conftest import Done, Key, Machine, make_key
 
-JAIL = {"jailctl": "test", "logLevel": "VERBOSE", "umask": "022"}
+OWNER = "organization/sftp-jail/test"
+JAIL = {"forceDestroy": False, "jailctl": "test", "logLevel": "VERBOSE", "owner": OWNER, "umask": "022"}
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def jail(trixie: Machine) -> Iterator[Machine]:
     done = trixie.jailctl("apply-jail", JAIL)
     assert done.code == 0, done
     yield trixie
-    done = trixie.jailctl("remove-jail", JAIL)
+    done = trixie.jailctl("remove-jail", {**JAIL, "forceDestroy": True})
     assert done.code == 0, done
 
 
@@ -32,7 +33,7 @@ def jill(tmp_path: Path) -> Key:
 
 
 def spec(username: str, **keys: Key) -> dict:
-    return {"username": username, "keys": {label: key.public for label, key in keys.items()}}
+    return {"username": username, "owner": OWNER, "keys": {label: key.public for label, key in keys.items()}}
 
 
 def add(machine: Machine, username: str, **keys: Key) -> Done:

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.conftest import Done, Key, Machine, call
-from tests.hostside.conftest import JAIL, add, spec
+from tests.hostside.conftest import JAIL, OWNER, add, spec
 
 HASH = "$6$saltsalt$" + "a" * 86
 
@@ -245,8 +245,10 @@ def test_a_password_is_set_without_ever_showing_and_taken_away_again(jail: Machi
         "",
         "[]",
         "{}",
-        json.dumps({"username": "../x", "keys": {}}),
-        json.dumps({"username": "jack", "keys": {"a": "x"}}),
+        json.dumps({"username": "jack", "keys": {}}),
+        json.dumps({"username": "../x", "owner": OWNER, "keys": {}}),
+        json.dumps({"username": "jack", "owner": "x", "keys": {}}),
+        json.dumps({"username": "jack", "owner": OWNER, "keys": {"a": "x"}}),
     ],
 )
 def test_bad_input_is_one_line_and_changes_nothing(jail: Machine, stdin: str) -> None:
@@ -260,10 +262,11 @@ def test_bad_input_is_one_line_and_changes_nothing(jail: Machine, stdin: str) ->
 
 def test_removing_the_jail_leaves_the_server_as_it_was(trixie: Machine, jack: Key) -> None:
     manifest = (
-        "find /etc /usr/local /var/lib/sftp-jail /sftp -printf '%p %y %m %u %g %s %l\\n' 2>/dev/null"
-        " | grep -Ev '/etc(/|/systemd/system)? |-$|/(passwd|shadow|group|gshadow)-? |last-uid|/sftp(/archive.*)? '"
-        " | grep -Ev '^(/etc/ssh|/etc/ssh/sshd_config.d|/etc/rsyslog.d|/etc/logrotate.d|/usr/local/(s?bin|lib)|"
-        "/var/lib/sftp-jail) ' | sort; cat /etc/passwd /etc/group /etc/ssh/sshd_config"
+        "find /etc /usr/local /sftp -printf '%p %y %m %u %g %s %l\\n' 2>/dev/null"
+        " | grep -Ev '/etc(/|/systemd/system)? |-$|/(passwd|shadow|group|gshadow)-? '"
+        " | grep -Ev '^/sftp(/(archive.*|state|state/last-id))? '"
+        " | grep -Ev '^(/etc/ssh|/etc/ssh/sshd_config.d|/etc/rsyslog.d|/etc/logrotate.d|/usr/local/(s?bin|lib)) '"
+        " | sort; cat /etc/passwd /etc/group /etc/ssh/sshd_config"
     )
     trixie.uninstall()
     before = trixie.root("sh", "-c", manifest)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pulumi
 import pytest
-from pulumi.runtime import config, mocks, rpc
+from pulumi.runtime import config, mocks, rpc, settings
 
 # As Pulumi's own program runner does: a failed Output is told once, not by every Output made from it.
 logging.getLogger("asyncio").setLevel(logging.CRITICAL)
@@ -62,7 +62,7 @@ class Engine(mocks.MockMonitor):
     def run(self, program: Callable[[], Any]) -> Any:
         """Run a program to its end; what its last Output resolves to."""
         results: list[Any] = []
-        mocks.set_mocks(self.mocks, project="sftp-jail", stack="local", monitor=self)
+        mocks.set_mocks(self.mocks, project="sftp-jail", stack="local", organization="organization", monitor=self)
         pulumi.runtime.test(lambda: pulumi.Output.from_input(program()).apply(results.append))()
         return results[0]
 
@@ -119,20 +119,23 @@ def event_loop():
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     yield
+    # The SDK would keep this loop's stack for the next program, which would wait for it for ever.
+    loop.run_until_complete(asyncio.gather(*asyncio.all_tasks(loop), return_exceptions=True))
+    settings.set_root_resource(None)  # type: ignore[arg-type]
     asyncio.set_event_loop(None)
     loop.close()
 
 
 @pytest.fixture
 def stack_config(event_loop):
-    """Sets the stack's configuration as the CLI hands it to a program: a map as JSON, anything else as text."""
+    """Sets the stack's configuration as the CLI hands it to a program: a map or a bool as JSON, else as text."""
 
     mocks.set_mocks(Echo(), project="sftp-jail", stack="local")
 
     def configure(values: Mapping[str, Any], secret: bool = False) -> None:
         texts = {
             key if ":" in key else f"sftp-jail:{key}": json.dumps(value)
-            if isinstance(value, (dict, list))
+            if isinstance(value, (bool, dict, list))
             else str(value)
             for key, value in values.items()
         }

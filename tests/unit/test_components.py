@@ -33,6 +33,9 @@ JILL = UserArgs(keys={"desk": keys.ed25519(2)})
 JOAN = UserArgs(password_hash=keys.YESCRYPT)
 
 
+OWNER = "organization/sftp-jail/local"
+
+
 class Server(Host):
     """A host that is simply there."""
 
@@ -65,7 +68,7 @@ def stdin_of(resource):
 
 def test_a_jail_is_jailctl_a_policy_and_a_command_a_user():
     engine = jail_of({"jack": JACK, "jill": JILL})
-    assert set(engine.commands) == {"jail-install", "jail-policy", "jail-jack", "jail-jill"}
+    assert set(engine.commands) == {"jail-install", "jail-policy", "jail-jack", "jail-jill", "jail-guard"}
     assert engine.registered["JailUser", "jail-jack"].type == "sftp-jail:index:JailUser"
     assert engine.registered["JailUser", "jail-jack"].parent == "jail"
     assert engine.registered["SftpJail", "jail"].type == "sftp-jail:index:SftpJail"
@@ -74,13 +77,16 @@ def test_a_jail_is_jailctl_a_policy_and_a_command_a_user():
 def test_the_commands_are_fixed_and_short():
     engine = jail_of({"jack": JACK, "joan": JOAN})
     bootstrap = "python3 -I -c 'import json, sys; files = json.load(sys.stdin); exec(files[\"install.py\"])'"
-    lines = {name: (command.inputs["create"], command.inputs["delete"]) for name, command in engine.commands.items()}
+    lines = {
+        name: (command.inputs.get("create"), command.inputs["delete"]) for name, command in engine.commands.items()
+    }
     assert lines == {
         "jail-install": (f"{bootstrap} install", f"{bootstrap} uninstall"),
         "jail-policy": ("/usr/local/sbin/jailctl apply-jail", "/usr/local/sbin/jailctl remove-jail"),
         "jail-jack": ("/usr/local/sbin/jailctl apply-user", "/usr/local/sbin/jailctl remove-user"),
         "jail-joan": ("/usr/local/sbin/jailctl apply-user", "/usr/local/sbin/jailctl remove-user"),
         "jail-joan.password": ("/usr/local/sbin/jailctl apply-password", "/usr/local/sbin/jailctl remove-password"),
+        "jail-guard": (None, "/usr/local/sbin/jailctl release"),
     }
 
 
@@ -89,13 +95,13 @@ def test_an_administrator_who_is_not_root_uses_sudo_without_a_prompt(given, engi
     users = {"jack": JACK}
     engine.run(lambda: SftpJail("jail", SftpJailArgs(host=Server(user=given("admin")), users=users)).address)
     for command in engine.commands.values():
-        assert command.inputs["create"].startswith("sudo -n ")
+        assert command.inputs.get("create", "sudo -n ").startswith("sudo -n ")
         assert command.inputs["delete"].startswith("sudo -n ")
 
 
 def test_every_command_is_quiet_pins_the_host_key_and_changes_by_stdin_alone():
     for command in jail_of({"jack": JACK, "joan": JOAN}).commands.values():
-        assert set(command.inputs) == {
+        assert {*command.inputs, "create"} == {
             "addPreviousOutputInEnv",
             "connection",
             "create",
@@ -134,7 +140,7 @@ def test_a_user_is_sent_with_keys_by_label_and_without_their_comments():
         keys={"laptop": f"  {keys.ed25519(1)} jack@laptop\r\n", "desk": pulumi.Output.from_input(keys.rsa(2048))}
     )
     spec = stdin_of(jail_of({"jack": user}).command("jail-jack"))
-    assert spec == {"username": "jack", "keys": {"laptop": keys.ed25519(1), "desk": keys.rsa(2048)}}
+    assert spec == {"username": "jack", "owner": OWNER, "keys": {"laptop": keys.ed25519(1), "desk": keys.rsa(2048)}}
 
 
 def test_users_come_after_the_policy_and_the_policy_after_jailctl():
@@ -155,8 +161,12 @@ def test_what_ends_the_machine_spares_every_command_its_delete(engine):
         return SftpJail("jail", SftpJailArgs(host=host, users={"jack": JACK, "joan": JOAN})).address
 
     engine.run(program)
-    assert {command.deleted_with for command in engine.commands.values()} == {"server"}
-    assert {command.replace_with for command in engine.commands.values()} == {frozenset({"server"})}
+    # The guard has something to ask before the machine goes, and nothing to do on the next one.
+    commands = engine.commands
+    guard = commands.pop("jail-guard")
+    assert (guard.deleted_with, guard.replace_with) == ("", frozenset())
+    assert {command.deleted_with for command in commands.values()} == {"server"}
+    assert {command.replace_with for command in commands.values()} == {frozenset({"server"})}
 
 
 def test_a_host_that_lives_on_has_everything_removed_from_it():
@@ -199,7 +209,12 @@ def changed(before, after):
 def test_adding_a_user_changes_no_other_resource():
     before = jail_of({"jack": JACK})
     after = jail_of({"joan": JOAN, "jack": JACK, "jill": JILL})
-    assert changed(before, after) == {"jail-jill", "jail-joan", "jail-joan.password"}
+    new = {"jail-jill", "jail-joan", "jail-joan.password"}
+    # Of the guard nothing but what it comes after, which no preview shows.
+    guard = after.command("jail-guard")
+    assert guard.depends_on == {*new, "jail-jack", "jail-policy"}
+    after.registered["Command", "jail-guard"] = guard._replace(depends_on=before.command("jail-guard").depends_on)
+    assert changed(before, after) == new
     assert before.outputs["jail"] == after.outputs["jail"]
 
 
@@ -214,6 +229,7 @@ def test_rotating_a_key_changes_that_users_command_alone():
 def test_adding_a_password_leaves_the_account_as_it_is():
     before = jail_of({"jack": JACK})
     after = jail_of({"jack": UserArgs(keys=JACK.keys, password_hash=keys.YESCRYPT)})
+    del before.registered["Command", "jail-guard"], after.registered["Command", "jail-guard"]
     assert changed(before, after) == {"jail-jack.password"}
 
 
@@ -422,7 +438,8 @@ def run_program(engine):
 def test_the_program_brings_up_host_jail_and_users(engine, stack_config):
     stack_config({"host": {"kind": "local", "demoKeys": True}, "users": {"jack": {}, "jill": {}}})
     users = run_program(engine)
-    assert set(engine.commands) == {"host", "jail-install", "jail-policy", "jail-jack", "jail-jill"}
+    commands = {"host", "jail-install", "jail-policy", "jail-jack", "jail-jill", "jail-guard"}
+    assert set(engine.commands) == commands
     assert users["jack"]["sftp"] == (
         "sftp -i .local/local/keys/jack"
         " -o UserKnownHostsFile=.local/local/known_hosts -o HostKeyAlias=local jack@10.213.0.2"

@@ -123,6 +123,7 @@ def test_the_schema_in_the_project_file_has_the_keys_that_are_read(stack_config,
 
 
 SERVER = {"kind": "existing", "address": "staging.example.org", "hostKey": keys.ed25519()}
+STACK = {"kind": "stack", "stack": "staging"}
 PRIVATE_KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAA\n-----END OPENSSH PRIVATE KEY-----\n"
 
 FAULTS = {
@@ -132,8 +133,13 @@ FAULTS = {
     "an unknown key of a host": ({"host": {"kind": "local", "relese": "trixie"}}, "host.relese", "'release'"),
     "an unknown key of a user": ({"users": {"jack": {**JACK, "key": {}}}}, "users.jack.key", "'keys'"),
     "a host that is no map": ({"host": "local"}, "host", "{kind: local}"),
-    "an unknown kind of host": ({"host": {"kind": "lokal"}}, "host.kind", "Use existing or local"),
-    "a kind of host that is a list": ({"host": {"kind": ["local"]}}, "host.kind", "Use existing or local"),
+    "an unknown kind of host": ({"host": {"kind": "lokal"}}, "host.kind", "Use existing, local or stack"),
+    "no stack to attach to": ({"host": {"kind": "stack"}}, "host.stack", "the stack whose host this is"),
+    "a stack's name cut short": ({"host": {"kind": "stack", "stack": "a/b"}}, "host.stack", "ORGANIZATION/PROJECT"),
+    "an option of the host's stack": ({"host": STACK, "umask": "027"}, "umask", "set it in that stack"),
+    "a destroy of the host's stack": ({"host": STACK, "forceDestroy": True}, "forceDestroy", "set it in that stack"),
+    "a destroy that is no bool": ({"forceDestroy": "yes"}, "forceDestroy", "Write one of them"),
+    "a kind of host that is a list": ({"host": {"kind": ["local"]}}, "host.kind", "Use existing, local or stack"),
     "a release that is none": ({"host": {"kind": "local", "release": "sid"}}, "host.release", "trixie"),
     "a release that is a number": ({"host": {"kind": "local", "release": 13}}, "host.release", "trixie"),
     "a release without a value": ({"host": {"kind": "local", "release": None}}, "host.release", "remove the line"),

@@ -1,0 +1,107 @@
+"""One server, several stacks: whose user is whose, and what outlives the machine."""
+
+from tests.conftest import Done, Key, Machine
+from tests.hostside.conftest import JAIL, OWNER, add, spec
+
+OTHER = "organization/sftp-jail/other"
+
+
+def theirs(username: str, **keys: Key) -> dict:
+    """The spec of a user of the other stack."""
+    return {**spec(username, **keys), "owner": OTHER}
+
+
+def release(machine: Machine, owner: str, force_destroy: bool = False) -> Done:
+    return machine.jailctl("release", {"owner": owner, "forceDestroy": force_destroy})
+
+
+def test_a_name_that_another_stack_has_is_refused_and_its_user_untouched(jail: Machine, jack: Key, jill: Key) -> None:
+    add(jail, "jack", laptop=jack)
+    done = jail.jailctl("apply-user", theirs("jack", laptop=jill))
+    assert done.code == 1
+    assert f"user jack belongs to the stack {OWNER}" in done.err
+    assert jail.sftp("jack", jack, "ls").code == 0
+    assert jail.sftp("jack", jill, "ls").code != 0
+
+
+def test_a_stack_does_not_remove_the_user_of_another(jail: Machine, jack: Key) -> None:
+    add(jail, "jack", laptop=jack)
+    assert jail.jailctl("remove-user", theirs("jack", laptop=jack)).out == "no change\n"
+    assert jail.sftp("jack", jack, "ls").code == 0
+
+
+def test_a_host_is_let_go_when_nobody_else_has_users_there(jail: Machine, jack: Key) -> None:
+    add(jail, "jack", laptop=jack)
+    assert release(jail, OWNER).code == 0
+    for verb, stdin in (
+        ("release", {"owner": OTHER, "forceDestroy": False}),
+        ("remove-jail", {**JAIL, "owner": OTHER}),
+    ):
+        done = jail.jailctl(verb, stdin)
+        assert done.code == 1
+        assert f"other stacks have users here: {OWNER} (jack); nothing was deleted" in done.err
+        assert jail.sftp("jack", jack, "ls").code == 0
+    assert release(jail, OTHER, force_destroy=True).code == 0
+    assert jail.jailctl("remove-jail", {**JAIL, "owner": OTHER, "forceDestroy": True}).code == 0
+    assert jail.run("id", "jack").code != 0
+
+
+def test_a_renamed_stack_keeps_its_users_by_the_command_that_the_refusal_names(jail: Machine, jack: Key) -> None:
+    add(jail, "jack", laptop=jack)
+    add(jail, "jill", laptop=jack)
+    done = jail.jailctl("apply-user", theirs("jack", laptop=jack))
+    command = done.err.split("run on the server: ")[1].rstrip(".\n").replace("sudo ", "")
+    jail.root("sh", "-c", command)
+    for username in ("jack", "jill"):
+        assert jail.jailctl("apply-user", theirs(username, laptop=jack)).out == "no change\n"
+
+
+def test_on_another_machine_with_the_same_volume_everything_is_as_it_was(jail: Machine, jack: Key, jill: Key) -> None:
+    add(jail, "jack", laptop=jack)
+    assert jail.jailctl("apply-user", theirs("jill", laptop=jill)).code == 0
+    assert jail.sftp("jack", jack, "put /etc/hostname kept").code == 0
+    owners = "stat -c '%n %u %g' /sftp/jail/*/uploads /sftp/jail/*/uploads/*; getent shadow jack jill"
+    before = jail.root("sh", "-c", owners)
+    # All but /sftp is another machine's: no account, no group, and nothing of ours in /etc.
+    jail.root("userdel", "--force", "jack")
+    jail.root("userdel", "--force", "jill")
+    jail.root("groupdel", "sftp-only")
+    jail.root("groupdel", "sftp-only-password")
+    jail.root("sh", "-c", "find /etc -name '*sftp-jail*' -prune -exec rm -r {} +; systemctl daemon-reload")
+    jail.root("sh", "-c", "rm /var/log/sftp.log; systemctl restart rsyslog; systemctl reload ssh")
+    # Who comes first there takes the next group ids, as Debian's packages do.
+    jail.root("groupadd", "--system", "newcomer")
+    try:
+        assert jail.sftp("jack", jack, "ls").code != 0
+        done = jail.jailctl("apply-jail", JAIL)
+        assert done.code == 0, done
+        assert jail.root("sh", "-c", owners) == before
+        assert "kept" in jail.sftp("jack", jack, "ls").out
+        assert jail.sftp("jill", jill, "put /etc/hostname more").code == 0
+        assert jail.jailctl("check").out == "no difference\n"
+        assert " jack " in jail.root("cat", "/var/log/sftp.log")
+    finally:
+        jail.root("groupdel", "newcomer")
+
+
+def test_nothing_is_made_beneath_a_file_system_that_is_not_mounted(jail: Machine, jack: Key) -> None:
+    add(jail, "jack", laptop=jack)
+    jail.root("mv", "/sftp", "/aside")
+    jail.root("mkdir", "/sftp")
+    jail.root("sh", "-c", "cp /etc/fstab /fstab; echo '/aside /sftp none bind,nofail 0 0' >> /etc/fstab")
+    try:
+        for verb, stdin in (("apply-jail", JAIL), ("apply-user", spec("jill", laptop=jack)), ("check", None)):
+            done = jail.jailctl(verb, stdin)
+            assert done.code == 1
+            assert done.err.count("\n") == 1
+            assert "/etc/fstab has a file system for /sftp, and it is not mounted" in done.err
+        assert jail.root("ls", "-A", "/sftp") == ""
+        jail.root("mount", "/sftp")
+        assert jail.jailctl("apply-user", spec("jill", laptop=jack)).code == 0
+        assert jail.jailctl("check").out == "no difference\n"
+        assert jail.sftp("jack", jack, "ls").code == 0
+    finally:
+        jail.run("umount", "/sftp")
+        jail.root("mv", "/fstab", "/etc/fstab")
+        jail.root("rmdir", "/sftp")
+        jail.root("mv", "/aside", "/sftp")
