@@ -24,11 +24,31 @@ from .user import UserArgs
 
 NAMESPACE = "sftp-jail"
 
-HOST_KINDS = ("existing", "local", "stack")
+HOST_KINDS = ("aws", "existing", "local", "stack")
 
 KEYS = ("forceDestroy", "host", "logLevel", "umask", "users")
 OF_THE_HOSTS_STACK = {"forceDestroy": "false", "logLevel": "VERBOSE", "umask": "022"}
 """What only the stack that has the host may set, with the defaults: these arrive without being set."""
+
+AWS_EXAMPLE = "{administratorKey: 'ssh-ed25519 AAAA...', allowedCidrs: [203.0.113.0/24]}"
+AWS_KEYS = {
+    "administratorCidrs": "administrator_cidrs",
+    "administratorKey": "administrator_key",
+    "allowAnyone": "allow_anyone",
+    "allowedCidrs": "allowed_cidrs",
+    "architecture": "architecture",
+    "dataVolumeId": "data_volume_id",
+    "dataVolumeSize": "data_volume_size",
+    "deleteData": "delete_data",
+    "dns": "dns",
+    "image": "image",
+    "instanceType": "instance_type",
+    "privateKey": "private_key",
+    "release": "release",
+    "subnetId": "subnet_id",
+    "tags": "tags",
+}
+"""The keys of an AWS host, and the arguments that they are for `AwsHostArgs`."""
 
 SERVER_EXAMPLE = "{address: staging.example.org, hostKey: 'ecdsa-sha2-nistp256 AAAA...'}"
 SERVER_KEYS = ("address", "hostKey", "port", "privateKey", "user")
@@ -157,6 +177,8 @@ class _Reader:
         if kind not in HOST_KINDS:
             remedy = f"Use {', '.join(HOST_KINDS[:-1])} or {HOST_KINDS[-1]}"
             self.faults.append(Fault(f"{path}.kind", "not a kind of host", remedy, show(kind)))
+        elif kind == "aws":
+            return self.aws_host(path, value), False
         elif kind == "existing":
             return self.existing_host(path, value), False
         elif kind == "stack":
@@ -171,11 +193,54 @@ class _Reader:
         spec = self.section(path, value, ["demoKeys", "kind", "release"], "{kind: local}")
         args = LocalHostArgs(release=spec.get("release"))
         self.faults += args.faults(path)
-        demo_keys = spec.get("demoKeys", False)
-        if not isinstance(demo_keys, bool):
+        return partial(LocalHost, args=args), self.flag(f"{path}.demoKeys", spec.get("demoKeys", False))
+
+    def flag(self, path: str, value: object) -> bool:
+        """The value if it is a bool, else False."""
+        if not isinstance(value, bool):
             remedy = "Write true or false, without quotes"
-            self.faults.append(Fault(f"{path}.demoKeys", "neither true nor false", remedy, show(demo_keys)))
-        return partial(LocalHost, args=args), demo_keys is True
+            self.faults.append(Fault(path, "neither true nor false", remedy, show(value)))
+        return value is True
+
+    def aws_host(self, path: str, value: object) -> Callable[[str], Host]:
+        """A VM on AWS."""
+        spec = self.section(path, value, ["kind", *AWS_KEYS], AWS_EXAMPLE)
+        self.private_key(path, spec)
+        try:
+            # Here, since it takes seconds, and needs what only an AWS stack has.
+            from .hosts import aws
+        except ImportError as error:
+            remedy = "Install it beside pulumi: pip install 'pulumi-aws>=7.51,<8'"
+            self.faults.append(Fault(f"{path}.kind", f"AWS needs the package pulumi-aws ({error})", remedy, "'aws'"))
+            return partial(LocalHost, args=LocalHostArgs())
+        given: dict[str, Any] = {field: spec[key] for key, field in AWS_KEYS.items() if key in spec}
+        for key in ("allowAnyone", "deleteData"):
+            if key in spec:
+                given[AWS_KEYS[key]] = self.flag(f"{path}.{key}", spec[key])
+        if "tags" in spec:
+            given["tags"] = self.map(f"{path}.tags", spec["tags"], "{team: design}")
+        if "dns" in spec:
+            dns = self.section(f"{path}.dns", spec["dns"], ["name", "zoneId"], "{name: sftp.example.org, zoneId: Z...}")
+            given["dns"] = aws.DnsArgs(zone_id=dns.get("zoneId", ""), name=dns.get("name", ""))
+        missing = {
+            "administratorKey": "Add it: the administrator's public key, the one line of a .pub file",
+            "allowedCidrs": "Add it: the networks that the users come from, e.g. [203.0.113.0/24]",
+        }
+        for key, remedy in missing.items():
+            if isinstance(value, dict) and key not in value:
+                self.faults.append(Fault(f"{path}.{key}", "missing", remedy))
+            given.setdefault(AWS_KEYS[key], "")
+        args = aws.AwsHostArgs(**given)
+        absent = {f"{path}.{key}" for key in missing if key not in spec}
+        self.faults += [fault for fault in args.faults(path) if fault.path not in absent]
+        return partial(aws.AwsHost, args=args)
+
+    def private_key(self, path: str, spec: Mapping[str, Any]) -> None:
+        """A private key must be a secret."""
+        if "privateKey" in spec and not is_config_secret(f"{NAMESPACE}:host"):
+            set_key = f"pulumi config set --secret --path '{path}.privateKey' < KEYFILE"
+            remedy = f"Remove it here, and set it with: {set_key}; or use the SSH agent"
+            self.faults.append(Fault(f"{path}.privateKey", "a private key that is no secret", remedy))
 
     def existing_host(self, path: str, value: object) -> Callable[[str], Host]:
         """A server that exists."""
@@ -199,10 +264,7 @@ class _Reader:
         for key, remedy in (("address", "Add it: the server's name or IP address"), ("hostKey", GET_THE_HOST_KEY)):
             if isinstance(value, dict) and key not in value:
                 self.faults.append(Fault(f"{path}.{key}", "missing", remedy))
-        if "privateKey" in spec and not is_config_secret(f"{NAMESPACE}:host"):
-            set_key = f"pulumi config set --secret --path '{path}.privateKey' < KEYFILE"
-            remedy = f"Remove it here, and set it with: {set_key}; or use the SSH agent"
-            self.faults.append(Fault(f"{path}.privateKey", "a private key that is no secret", remedy))
+        self.private_key(path, spec)
         names = {"hostKey": "host_key", "privateKey": "private_key"}
         args = {"address": "", "host_key": "", **{names.get(key, key): spec[key] for key in SERVER_KEYS if key in spec}}
         self.faults += [fault for fault in SshServerArgs(**args).faults(path) if fault.path.rsplit(".", 1)[1] in spec]

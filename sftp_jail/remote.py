@@ -29,28 +29,30 @@ def command(
     name: str,
     host: Host,
     create: Optional[str],
-    delete: str,
+    delete: Optional[str],
     stdin: pulumi.Input[str],
     opts: pulumi.ResourceOptions,
     outlives_machine: bool = False,
+    connection: Optional[remote.ConnectionArgs] = None,
 ) -> remote.Command:
     """A Command on the host, as root.
 
     :param name: the resource's name
     :param host: where it runs
     :param create: run when it is made, and again whenever stdin changes; None: nothing is
-    :param delete: run when it is removed, with the stdin of the last `create`
+    :param delete: run when it is removed, with the stdin of the last `create`; None: nothing is
     :param stdin: JSON, with its keys sorted, for both
     :param opts: parent and dependencies
     :param outlives_machine: whether it is deleted by running `delete` even where the machine goes, and is not
         replaced with it
+    :param connection: default: the host's
     """
     machine = None if outlives_machine else host.deleted_with
     return remote.Command(
         name,
-        connection=host.connection,
+        connection=connection if connection is not None else host.connection,
         create=_as_root(host, create) if create is not None else None,
-        delete=_as_root(host, delete),
+        delete=_as_root(host, delete) if delete is not None else None,
         stdin=stdin,
         add_previous_output_in_env=False,
         logging=remote.Logging.NONE,

@@ -1,6 +1,8 @@
 """The stack's configuration: what is accepted, and what each fault is called."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -119,12 +121,32 @@ def test_the_schema_in_the_project_file_has_the_keys_that_are_read(stack_config,
     assert re.findall("known here: (.*)[.]", message) == [", ".join(sorted(key.split(":")[1] for key in schema))]
 
 
+def test_without_pulumi_aws_an_aws_stack_is_told_how_to_get_it(faults, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sftp_jail.hosts.aws", None)
+    monkeypatch.delattr("sftp_jail.hosts.aws", raising=False)
+    paths, message = faults({"host": AWS})
+    assert paths == ["host.kind"]
+    assert "pip install 'pulumi-aws" in message
+
+
+def test_nothing_but_an_aws_stack_loads_pulumi_aws():
+    code = "import sftp_jail, sftp_jail.config, sys; sys.exit('pulumi_aws' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
 # Each fault has its place, and a remedy
 
 
 SERVER = {"kind": "existing", "address": "staging.example.org", "hostKey": keys.ed25519()}
+AWS = {"kind": "aws", "administratorKey": keys.ed25519(), "allowedCidrs": ["203.0.113.0/24"]}
 STACK = {"kind": "stack", "stack": "staging"}
 PRIVATE_KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAA\n-----END OPENSSH PRIVATE KEY-----\n"
+
+
+def allowed(*cidrs):
+    """A stack on AWS for users from these networks."""
+    return {"host": {**AWS, "allowedCidrs": list(cidrs)}}
+
 
 FAULTS = {
     "an unknown key at the top": ({"xyz": 1}, "xyz", "known here"),
@@ -133,13 +155,13 @@ FAULTS = {
     "an unknown key of a host": ({"host": {"kind": "local", "relese": "trixie"}}, "host.relese", "'release'"),
     "an unknown key of a user": ({"users": {"jack": {**JACK, "key": {}}}}, "users.jack.key", "'keys'"),
     "a host that is no map": ({"host": "local"}, "host", "{kind: local}"),
-    "an unknown kind of host": ({"host": {"kind": "lokal"}}, "host.kind", "Use existing, local or stack"),
+    "an unknown kind of host": ({"host": {"kind": "lokal"}}, "host.kind", "Use aws, existing, local or stack"),
     "no stack to attach to": ({"host": {"kind": "stack"}}, "host.stack", "the stack whose host this is"),
     "a stack's name cut short": ({"host": {"kind": "stack", "stack": "a/b"}}, "host.stack", "ORGANIZATION/PROJECT"),
     "an option of the host's stack": ({"host": STACK, "umask": "027"}, "umask", "set it in that stack"),
     "a destroy of the host's stack": ({"host": STACK, "forceDestroy": True}, "forceDestroy", "set it in that stack"),
     "a destroy that is no bool": ({"forceDestroy": "yes"}, "forceDestroy", "Write one of them"),
-    "a kind of host that is a list": ({"host": {"kind": ["local"]}}, "host.kind", "Use existing, local or stack"),
+    "a kind of host that is a list": ({"host": {"kind": ["local"]}}, "host.kind", "Use aws, existing, local or stack"),
     "a release that is none": ({"host": {"kind": "local", "release": "sid"}}, "host.release", "trixie"),
     "a release that is a number": ({"host": {"kind": "local", "release": 13}}, "host.release", "trixie"),
     "a release without a value": ({"host": {"kind": "local", "release": None}}, "host.release", "remove the line"),
@@ -160,6 +182,53 @@ FAULTS = {
         "1 to 65535",
     ),
     "a plain private key": ({"host": {**SERVER, "privateKey": PRIVATE_KEY}}, "host.privateKey", "config set --secret"),
+    "an AWS host without an administrator": (
+        {"host": {key: value for key, value in AWS.items() if key != "administratorKey"}},
+        "host.administratorKey",
+        "Add it: the administrator's public key",
+    ),
+    "an AWS host that lets nobody in": (
+        {"host": {key: value for key, value in AWS.items() if key != "allowedCidrs"}},
+        "host.allowedCidrs",
+        "Add it: the networks that the users come from",
+    ),
+    "host bits set": (allowed("203.0.113.7/24"), "host.allowedCidrs[0]", "Did you mean '203.0.113.0/24'?"),
+    "/33": (allowed("203.0.113.0/33"), "host.allowedCidrs[0]", "'203.0.113.0/24'"),
+    "a space in the list": (allowed("203.0.113.0/24", " 10.0.0.0/8"), "host.allowedCidrs[1]", "'203.0.113.0/24'"),
+    "two ranges in one": (allowed("203.0.113.0/24 10.0.0.0/8"), "host.allowedCidrs[0]", "'203.0.113.0/24'"),
+    "a host name as a range": (allowed("office.example.org"), "host.allowedCidrs[0]", "'203.0.113.0/24'"),
+    "an address without its mask": (allowed("203.0.113.7"), "host.allowedCidrs[0]", "'203.0.113.7/32'"),
+    "a range of IPv6": (allowed("2001:db8::/32"), "host.allowedCidrs[0]", "Write a network like"),
+    "an empty range": (allowed(""), "host.allowedCidrs[0]", "'203.0.113.0/24'"),
+    "no range": (allowed(), "host.allowedCidrs", "Name a network"),
+    "ranges that are a word": (
+        {"host": {**AWS, "allowedCidrs": "10.0.0.0/8"}},
+        "host.allowedCidrs",
+        "['203.0.113.0/24']",
+    ),
+    "everybody, without the word": (allowed("0.0.0.0/0"), "host.allowedCidrs[0]", "set allowAnyone: true"),
+    "half of everybody": (allowed("128.0.0.0/1"), "host.allowedCidrs[0]", "set allowAnyone: true"),
+    "everybody for the administrator": (
+        {"host": {**AWS, "administratorCidrs": ["0.0.0.0/0"]}},
+        "host.administratorCidrs[0]",
+        "Name the network of the administrators",
+    ),
+    "everybody for the administrator, too": (
+        {"host": {**AWS, "allowedCidrs": ["0.0.0.0/0"], "allowAnyone": True}},
+        "host.allowedCidrs[0]",
+        "in administratorCidrs",
+    ),
+    "a word for everybody in quotes": ({"host": {**AWS, "allowAnyone": "true"}}, "host.allowAnyone", "without quotes"),
+    "another architecture": ({"host": {**AWS, "architecture": "x86_64"}}, "host.architecture", "arm64 or amd64"),
+    "another release": ({"host": {**AWS, "release": "sid"}}, "host.release", "trixie"),
+    "an image by its name": ({"host": {**AWS, "image": "debian-13"}}, "host.image", "newest, or ami-..."),
+    "a size with its unit": ({"host": {**AWS, "dataVolumeSize": "20GiB"}}, "host.dataVolumeSize", "without a unit"),
+    "a size of nothing": ({"host": {**AWS, "dataVolumeSize": 0}}, "host.dataVolumeSize", "1 to 65536 GiB"),
+    "a volume that is none": ({"host": {**AWS, "dataVolumeId": "data"}}, "host.dataVolumeId", "vol-..."),
+    "a subnet that is none": ({"host": {**AWS, "subnetId": "10.0.0.0/8"}}, "host.subnetId", "subnet-..."),
+    "a zone by its name": ({"host": {**AWS, "dns": {"name": "x.org", "zoneId": "x.org"}}}, "host.dns.zoneId", "Z..."),
+    "a misspelt key of an AWS host": ({"host": {**AWS, "allowedCidr": []}}, "host.allowedCidr", "'allowedCidrs'"),
+    "a plain private key for AWS": ({"host": {**AWS, "privateKey": PRIVATE_KEY}}, "host.privateKey", "--secret"),
     "users that are a list": ({"users": ["jack"]}, "users", "{jack: {keys:"),
     "users that are a word": ({"users": "jack"}, "users", "{jack: {keys:"),
     "a user that is a list": ({"users": {"jack": [1]}}, "users.jack", "{keys:"),
