@@ -125,6 +125,14 @@ class Machine:
         assert done.code == 0, f"{argv}: {done}"
         return done.out
 
+    def reboot(self) -> None:
+        """Have it reboot itself, until its sshd answers again."""
+        boot_id = "/proc/sys/kernel/random/boot_id"
+        before = self.root("cat", boot_id)
+        self.run("systemctl", "reboot")
+        until(lambda: self.run("cat", boot_id).out not in ("", before), "the next boot")
+        until(lambda: self.run("systemctl", "is-active", "ssh").code == 0, "sshd")
+
     def install(self) -> str:
         """Install jailctl as the Pulumi program does."""
         return self._bootstrap("install")

@@ -6,15 +6,13 @@ from typing import Any, Optional
 import pulumi
 from pulumi_command.remote import ConnectionArgs, ProxyConnectionArgs
 
-PLAIN = {
-    "dialErrorLimit": "dial_error_limit",
-    "host": "host",
-    "hostKey": "host_key",
-    "perDialTimeout": "per_dial_timeout",
-    "port": "port",
-    "user": "user",
+DIALS: dict[str, Any] = {
+    # sshd drops some of many simultaneous connections (MaxStartups), and keeps out for a while who was refused before
+    # (PerSourcePenalties): these tries take a quarter of a minute.
+    "dial_error_limit": 10,
+    "per_dial_timeout": 10,
 }
-"""What an SSH connection of ours consists of, besides the private key: its name in an export, and in the args."""
+"""How long every connection is tried for; the timeout is in seconds."""
 
 
 class Host(pulumi.ComponentResource):
@@ -49,15 +47,11 @@ class Host(pulumi.ComponentResource):
         via = proxy if isinstance(proxy, ProxyConnectionArgs) else None
         keys = {"host": self.connection.private_key, "proxy": via.private_key if via is not None else None}
         credentials = {name: key for name, key in keys.items() if key is not None}
-        host = {
-            "address": self.address,
-            "connection": {name: getattr(self.connection, field) for name, field in PLAIN.items()},
-            "hostKey": self.host_key,
-            "port": self.port,
-            "sftpOptions": self.sftp_options,
-        }
+        host = {"address": self.address, "hostKey": self.host_key, "port": self.port, "user": self.connection.user}
         if via is not None:
-            host["proxy"] = {name: getattr(via, field) for name, field in PLAIN.items()}
+            host["proxy"] = {"address": via.host, "hostKey": via.host_key, "port": via.port, "user": via.user}
+        if self.sftp_options:
+            host["sftpOptions"] = self.sftp_options
         return {
             "host": host,
             **({"hostCredentials": pulumi.Output.secret(credentials)} if credentials else {}),

@@ -18,7 +18,7 @@ from pulumi_command.remote import ConnectionArgs
 from ..faults import Fault, checked, examine, raise_any
 from ..hostside.validate import Invalid, check_address, check_private_key, normalise_key, show
 from ..remote import command
-from . import Host
+from . import DIALS, Host
 
 ADMIN = "admin"
 """The administrator, whom cloud-init makes: not root, and sudo asks it no password."""
@@ -427,15 +427,14 @@ class AwsHost(Host):
         )
         return pulumi.Output.secret(pulumi.Output.concat("#cloud-config\n", config, "\n"))
 
-    def _connection(self, address: pulumi.Input[str], dials: int = 5) -> ConnectionArgs:
+    def _connection(self, address: pulumi.Input[str], **dials: int) -> ConnectionArgs:
         key = self._args.private_key
         return ConnectionArgs(
             host=address,
             port=22,
             user=ADMIN,
             host_key=self.host_key,
-            dial_error_limit=dials,
-            per_dial_timeout=10,
+            **{**DIALS, **dials},
             private_key=pulumi.Output.secret(key) if key is not None else None,
         )
 
@@ -456,7 +455,7 @@ class AwsHost(Host):
             ),
             opts=self._child(depends_on=after),
             # A new VM takes its minute.
-            connection=self._connection(self.connection.host, dials=40),
+            connection=self._connection(self.connection.host, dial_error_limit=40),
         )
 
 

@@ -15,7 +15,7 @@ from ..hostside.validate import (
     check_private_key,
     normalise_key,
 )
-from . import Host
+from . import DIALS, Host
 
 GET_THE_HOST_KEY = (
     "Get it with: ssh-keyscan -t ecdsa ADDRESS, leave out the address at its beginning, and compare what "
@@ -96,8 +96,6 @@ def _connection(path: str, server: SshServerArgs) -> dict[str, Any]:
         "port": server.port,
         "user": server.user,
         "host_key": checked(f"{path}.hostKey", normalise_key, server.host_key).apply(normalise_key),
-        # A refused login counts too, and sshd bans who is refused often (PerSourcePenalties).
-        "dial_error_limit": 3,
-        "per_dial_timeout": 10,
+        **DIALS,
         **key,
     }

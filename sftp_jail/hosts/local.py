@@ -24,7 +24,7 @@ from pulumi_command.remote import ConnectionArgs
 from ..faults import Fault, raise_any
 from ..hostside.validate import normalise_key, show
 from ..user import UserArgs
-from . import Host
+from . import DIALS, Host
 
 RELEASES = ("bullseye", "bookworm", "trixie")
 """The Debian releases that are supported, oldest first."""
@@ -113,9 +113,7 @@ class LocalHost(Host):
             user=ADMIN,
             private_key=pulumi.Output.secret(admin.read_text()),
             host_key=self.host_key,
-            # sshd drops some of many simultaneous connections (MaxStartups 10:30:100): one refusal is no failure.
-            dial_error_limit=10,
-            per_dial_timeout=5,
+            **DIALS,
         )
         self.deleted_with = machine
         # By alias, so that the file is right before the address is known, and whatever it becomes.

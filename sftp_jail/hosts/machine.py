@@ -8,7 +8,10 @@ A program of its own, standard library only, since it needs root and the program
 A machine is one supervising process and what hangs on it. Its file system is an overlay, mounted in the
 supervisor's own mount namespace, over a root file system in the cache; its network namespace belongs to
 systemd-nspawn, which the kernel kills when the supervisor dies. So whatever ends the supervisor ends all of it.
-A machine reaches this computer and nothing else: it has no route out.
+A machine reaches this computer and nothing else: it has no route out. It may reboot itself: its network, its
+files and its supervisor stay.
+
+It is a library as well: `Image`, `Machine`, `bring_up` and `supervise` know nothing of the machine of `Spec`.
 """
 
 import argparse
@@ -18,7 +21,9 @@ import fcntl
 import functools
 import hashlib
 import ipaddress
+import itertools
 import json
+import math
 import os
 import re
 import select
@@ -29,13 +34,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 NETWORK = ipaddress.IPv4Network("10.213.0.0/16")
-"""Machines' addresses, a /30 each. The whole range is unreachable but for machines that run, so that no packet
+"""All addresses of machines. The whole range is unreachable but for machines that run, so that no packet
 for one that is gone ever leaves this computer."""
+
+LINKS = ipaddress.IPv4Network("10.213.0.0/17")
+"""The part of it that is dealt out to machines, a /30 each."""
 
 NETWORK_LOCK = "/run/sftp-jail-machines.lock"
 LINK_PREFIX = "sj-"
@@ -63,6 +71,14 @@ chroot "$1" systemctl mask --quiet console-getty.service getty.target apt-daily.
 
 BOOT_SECONDS = 60
 
+BOOT = """\
+read -r connected || exit
+while "$@" < /dev/null; code=$?; [ "$code" = 133 ]; do :; done
+exit "$code"
+"""
+"""The first process of a machine's namespaces. It waits for the network, and boots again what asks for a reboot,
+as the unit of systemd-nspawn does at this exit status (systemd-nspawn(1), --keep-unit)."""
+
 FILES = {
     *("address", "console.log", "lock", "machine.json", "machine.partial", "supervisor.pid"),
     *("root", ".#root.lck", "upper", "work"),
@@ -72,6 +88,44 @@ FILES = {
 
 class Problem(Exception):
     """A reason to give up, as one sentence with a remedy."""
+
+
+class Image(NamedTuple):
+    """A root file system: a Debian release, its packages, and what is done to it."""
+
+    release: str
+    packages: tuple[str, ...]
+    recipe: str
+    """A shell script that finishes it, run on this computer; `$1` is its place."""
+
+    hook: str = ""
+    """A shell script that runs before, where mmdebstrap's apt still reaches the mirror (mmdebstrap(1), HOOKS)."""
+
+    @property
+    def name(self) -> str:
+        """It says what is in it, so that what has the name never changes."""
+        parts = [*self.packages, self.recipe, *([self.hook] if self.hook else [])]
+        return f"rootfs-{self.release}-{hashlib.sha256(chr(10).join(parts).encode()).hexdigest()[:12]}"
+
+
+class Machine(NamedTuple):
+    """What a supervisor holds: a root file system, where its files are, and how this kind of machine differs."""
+
+    name: str
+    rootfs: Path
+    directory: Path
+    furnish: Callable[[Path, str, int], None]
+    """Writes to its root, before it boots, what only it has. It is given the machine's address as well, and a
+    process in its network namespace."""
+
+    ready: Callable[[str, int], bool]
+    """Whether it is up, of its address and the process id of its PID 1."""
+
+    options: tuple[str, ...] = ()
+    """More of systemd-nspawn's."""
+
+    address: Optional[str] = None
+    """The address to give it if nobody has it. Default: the first that is free."""
 
 
 class Spec(NamedTuple):
@@ -128,25 +182,30 @@ def ensure_tools() -> None:
     call("apt-get", "-qq", "install", "--no-install-recommends", *missing, env=environment)
 
 
-def ensure_rootfs(release: str) -> Path:
-    """The release's root file system, made if it is missing; the name says what is in it, so it never changes."""
-    recipe = hashlib.sha256("\n".join([*PACKAGES, RECIPE]).encode()).hexdigest()[:12]
-    rootfs = cache() / f"rootfs-{release}-{recipe}"
+def plain_image(release: str) -> Image:
+    """What `start` boots: Debian with sshd, rsyslog, and the administrator `admin`."""
+    return Image(release, PACKAGES, RECIPE)
+
+
+def ensure_rootfs(image: Image) -> Path:
+    """The image's root file system, made if it is missing."""
+    rootfs = cache() / image.name
     cache().mkdir(parents=True, exist_ok=True)
     with locked(f"{rootfs}.lock"):
         if rootfs.is_dir():
             return rootfs
         for left in cache().glob(f".partial-{rootfs.name}-*"):
             shutil.rmtree(left)
-        say(f"making the root file system of Debian {release}; it takes a minute and is kept in {cache()}")
+        say(f"making the root file system of Debian {image.release}; it takes a minute and is kept in {cache()}")
         partial = Path(tempfile.mkdtemp(prefix=f".partial-{rootfs.name}-", dir=cache()))
         try:
             target = partial / "root"
             call(
-                *("mmdebstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", release, target),
+                *("mmdebstrap", "--variant=minbase", f"--include={','.join(image.packages)}", image.release, target),
                 *mirrors(),
+                *([f"--customize-hook={image.hook}"] if image.hook else []),
             )
-            call("sh", "-c", RECIPE, "recipe", target)
+            call("sh", "-c", image.recipe, "recipe", target)
             os.sync()
             target.rename(rootfs)
         finally:
@@ -173,32 +232,59 @@ def mirrors() -> list[str]:
 def start(spec: Spec) -> dict:
     """Boot it, unless it runs: its address, port and the process id of its PID 1."""
     refuse_foreign(spec.directory)
-    owner = os.environ.get("SFTP_JAIL_UNTIL_PID")
-    if owner and not (owner.isdecimal() and Path("/proc", owner).exists()):
-        raise Problem(f"SFTP_JAIL_UNTIL_PID: {owner!r} is no running process: give the id of one, or unset it")
+    owner()
     ensure_tools()
-    rootfs = ensure_rootfs(spec.release)
+    rootfs = ensure_rootfs(plain_image(spec.release))
     spec.directory.mkdir(parents=True, exist_ok=True)
-    answer, log = spec.directory / "machine.json", spec.directory / "console.log"
+    supervisor = [sys.executable, os.path.abspath(__file__), "supervise", str(rootfs), *map(str, spec)]
+    try:
+        return bring_up(spec.directory, supervisor, spec.directory / "console.log")
+    except Problem:
+        stop(spec.directory)
+        raise
+
+
+def owner() -> Optional[int]:
+    """The process that everything ends with, $SFTP_JAIL_UNTIL_PID; `Problem` if it does not run."""
+    given = os.environ.get("SFTP_JAIL_UNTIL_PID")
+    if given and not (given.isdecimal() and Path("/proc", given).exists()):
+        raise Problem(f"SFTP_JAIL_UNTIL_PID: {given!r} is no running process: give the id of one, or unset it")
+    return int(given) if given else None
+
+
+def bring_up(directory: Path, supervisor: list[str], log: Path) -> dict:
+    """Have the machine of the directory run, by a command that calls `supervise`, and wait until it is up.
+
+    :param log: where the command's output goes, which is the machine's console
+    :raises Problem: if it does not boot; it has been ended then
+    """
     # It runs already, or boots, where an earlier `start` was killed.
-    supervisor = None if is_running(spec.directory) else launch(rootfs, spec, answer, log)
+    launched = None if is_running(directory) else launch(supervisor, directory / "machine.json", log)
     deadline = time.monotonic() + BOOT_SECONDS + 10
-    while not answer.exists():
-        ended = (supervisor is None or supervisor.poll() is not None) and not is_running(spec.directory)
+    while (answer := read_answer(directory)) is None:
+        ended = (launched is None or launched.poll() is not None) and not is_running(directory)
         if ended or time.monotonic() > deadline:
+            end(directory)
             console = log.read_text(errors="replace")[-2000:]
-            stop(spec.directory)
             raise Problem(f"the machine did not boot; the end of its console:\n{console}")
         time.sleep(0.02)
-    return json.loads(answer.read_text())
+    return answer
 
 
-def launch(rootfs: Path, spec: Spec, answer: Path, log: Path) -> subprocess.Popen:
+def read_answer(directory: Path) -> Optional[dict]:
+    """The address, port and leader of a machine that is up; None while it boots."""
+    try:
+        return json.loads((directory / "machine.json").read_text())
+    except FileNotFoundError:
+        return None
+
+
+def launch(supervisor: list[str], answer: Path, log: Path) -> subprocess.Popen:
     """Start the machine's supervisor, which writes to `answer` when the machine is up."""
     answer.unlink(missing_ok=True)
     with open(log, "w") as console:
         return subprocess.Popen(
-            [sys.executable, os.path.abspath(__file__), "supervise", str(rootfs), *map(str, spec)],
+            supervisor,
             stdin=subprocess.DEVNULL,
             stdout=console,
             stderr=console,
@@ -221,6 +307,12 @@ def is_running(directory: Path) -> bool:
 def stop(directory: Path) -> None:
     """End it if it runs, and remove its files."""
     refuse_foreign(directory)
+    end(directory)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def end(directory: Path) -> None:
+    """End it if it runs, at once, as if its power had failed; its files stay."""
     while is_running(directory):
         with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
             os.kill(int((directory / "supervisor.pid").read_text()), signal.SIGTERM)
@@ -228,7 +320,7 @@ def stop(directory: Path) -> None:
     address = directory / "address"
     if address.exists():  # its supervisor was killed, or else it would have taken the link away itself
         release_network(address.read_text() or None)
-    shutil.rmtree(directory, ignore_errors=True)
+        address.unlink(missing_ok=True)
 
 
 def refuse_foreign(directory: Path) -> None:
@@ -240,54 +332,77 @@ def refuse_foreign(directory: Path) -> None:
 
 def run(directory: Path, command: list[str]) -> int:
     """Run a command in the machine as root, without its sshd; the exit status is the command's."""
-    answer = directory / "machine.json"
-    if not (is_running(directory) and answer.exists()):
+    answer = read_answer(directory)
+    if not is_running(directory) or answer is None:
         raise Problem(f"no machine runs in {directory}: start it first")
-    leader = json.loads(answer.read_text())["leader"]
+    return subprocess.run(inside(answer["leader"], command), check=False).returncode
+
+
+def inside(leader: int, command: list[str]) -> list[str]:
+    """The words that run a command in a machine as root, with an environment of its own."""
     path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    return subprocess.run(
-        ["nsenter", f"--target={leader}", "--all", "env", "-i", path, *command], check=False
-    ).returncode
+    return ["nsenter", f"--target={leader}", "--all", "env", "-i", path, *command]
 
 
-def supervise(rootfs: Path, spec: Spec) -> None:
+def supervise(machine: Machine) -> None:
     """Hold the machine: boot it, wait for its end or a reason to end it, and leave nothing."""
-    owner = os.environ.get("SFTP_JAIL_UNTIL_PID")
     asked, asking = os.pipe()
     signal.signal(signal.SIGTERM, lambda *_: os.write(asking, b"x"))
-    ends = [asked, *([os.pidfd_open(int(owner))] if owner else [])]
-    answer = spec.directory / "machine.json"
-    with sole_supervisor(spec.directory):
-        (spec.directory / "supervisor.pid").write_text(str(os.getpid()))
-        root = mount(rootfs, spec.directory)
-        furnish(root, spec)
-        nspawn = subprocess.Popen(
+    until = owner()
+    ends = [asked, *([os.pidfd_open(until)] if until is not None else [])]
+    directory = machine.directory
+    answer = directory / "machine.json"
+    with sole_supervisor(directory):
+        (directory / "supervisor.pid").write_text(str(os.getpid()))
+        root = mount(machine.rootfs, directory)
+        payload = subprocess.Popen(
             [
                 # The machine outlives a systemd-nspawn that is killed, but not the process namespace around both.
                 *("unshare", "--net", "--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc"),
+                *("sh", "-c", BOOT, "boot"),
                 *("systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit"),
                 *("--network-namespace-path=/proc/self/ns/net", "--console=pipe", f"--directory={root}"),
-                f"--machine={spec.name}",
+                *(f"--machine={machine.name}", *machine.options),
             ],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
+            text=True,
+            # Without it, where this computer has control groups of both kinds, the machine's systemd is not told when
+            # a session has ended, and its shutdown waits for that.
+            env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
             preexec_fn=functools.partial(die_with, os.getpid()),
         )
         address = None
         try:
-            address = connect(nspawn.pid, spec.directory)
-            leader = boot(nspawn, address, ends)
-            partial = answer.with_suffix(".partial")
-            partial.write_text(json.dumps({"address": address, "port": 22, "leader": leader}))
-            partial.replace(answer)
-            select.select([*ends, os.pidfd_open(nspawn.pid)], [], [])
+            address = connect(payload.pid, directory, machine.address)
+            machine.furnish(root, address, payload.pid)
+            assert payload.stdin is not None
+            payload.stdin.write("connected\n")
+            payload.stdin.close()
+            hold(machine, payload, address, ends)
         finally:
             # Its namespace's first process, so that unshare(1) is there to reap it.
             with contextlib.suppress(ProcessLookupError, IndexError, FileNotFoundError):
-                os.kill(child(nspawn.pid), signal.SIGKILL)
-            nspawn.wait()
+                os.kill(child(payload.pid), signal.SIGKILL)
+            payload.wait()
             release_network(address)
             answer.unlink(missing_ok=True)
-            (spec.directory / "address").unlink(missing_ok=True)
+            (directory / "address").unlink(missing_ok=True)
+
+
+def hold(machine: Machine, payload: subprocess.Popen, address: str, ends: list[int]) -> None:
+    """Keep `machine.json` true, over reboots, until the machine is off or one of `ends` is readable."""
+    answer = machine.directory / "machine.json"
+    leader = boot(machine, payload, address, ends, seconds=BOOT_SECONDS)
+    if leader is None:
+        raise Problem("the machine did not come up")
+    while leader is not None:
+        partial = answer.with_suffix(".partial")
+        partial.write_text(json.dumps({"address": address, "port": 22, "leader": leader}))
+        partial.replace(answer)
+        with contextlib.suppress(ProcessLookupError), open(os.pidfd_open(leader)) as gone:
+            select.select([*ends, gone.fileno()], [], [])
+        answer.unlink()
+        leader = boot(machine, payload, address, ends, seconds=math.inf)
 
 
 @contextlib.contextmanager
@@ -341,8 +456,11 @@ def die_with(parent: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def connect(pid: int, directory: Path) -> str:
-    """A link between this computer and the network namespace of a process; the address of that end."""
+def connect(pid: int, directory: Path, wanted: Optional[str]) -> str:
+    """A link between this computer and the network namespace of a process; the address of that end.
+
+    :param wanted: the address that it gets if nobody has it
+    """
     own = os.stat("/proc/self/ns/net").st_ino
     while os.stat(f"/proc/{pid}/ns/net").st_ino == own:  # unshare(1) has not got that far
         time.sleep(0.005)
@@ -356,8 +474,11 @@ def connect(pid: int, directory: Path) -> str:
             for link in json.loads(call("ip", "-json", "address"))
             for info in link["addr_info"]
         }
+        first = [ipaddress.IPv4Network(f"{wanted}/30", strict=False)] if wanted is not None else []
         ours, theirs = next(
-            pair for net in NETWORK.subnets(new_prefix=30) if not taken & {*(pair := tuple(net.hosts()))}
+            pair
+            for net in itertools.chain(first, LINKS.subnets(new_prefix=30))
+            if not taken & {*(pair := tuple(net.hosts()))}
         )
         place.write_text(str(theirs))
         link = link_to(theirs)
@@ -398,15 +519,28 @@ def machine_links() -> list[str]:
     return [name for name in names if name.startswith(LINK_PREFIX)]
 
 
-def boot(nspawn: subprocess.Popen, address: str, ends: list[int]) -> int:
-    """Wait until sshd answers; the process id of the machine's PID 1. One of `ends` being readable ends it."""
-    deadline = time.monotonic() + BOOT_SECONDS
-    while nspawn.poll() is None and time.monotonic() < deadline and not select.select(ends, [], [], 0)[0]:
-        with contextlib.suppress(OSError), socket.create_connection((address, 22), timeout=1) as connection:
-            if connection.recv(8).startswith(b"SSH-2.0-"):
-                return child(child(nspawn.pid))
+def boot(machine: Machine, payload: subprocess.Popen, address: str, ends: list[int], seconds: float) -> Optional[int]:
+    """Wait until the machine is up; the process id of its PID 1, or None if it ends, is to end, or takes too long."""
+    deadline = time.monotonic() + seconds
+    while payload.poll() is None and time.monotonic() < deadline and not select.select(ends, [], [], 0)[0]:
+        with contextlib.suppress(OSError, IndexError):
+            # unshare(1), the shell of `BOOT`, systemd-nspawn
+            leader = child(child(child(payload.pid)))
+            if is_first(leader) and machine.ready(address, leader):
+                return leader
         time.sleep(0.05)
-    raise Problem("sshd did not answer in the machine")
+    return None
+
+
+def sshd_answers(address: str, _leader: int) -> bool:
+    """Whether somebody speaks SSH at the address."""
+    with socket.create_connection((address, 22), timeout=1) as connection:
+        return connection.recv(8).startswith(b"SSH-2.0-")
+
+
+def is_first(pid: int) -> bool:
+    """Whether a process is PID 1 of its namespace, as the helpers of systemd-nspawn are not."""
+    return re.search(r"^NSpid:.*\t1$", Path(f"/proc/{pid}/status").read_text(), re.M) is not None
 
 
 def child(pid: int) -> int:
@@ -481,7 +615,8 @@ def main() -> int:
             return run(args.directory, args.command[1:] if args.command[:1] == ["--"] else args.command)
         if args.verb == "supervise":
             name, release, directory, admin_key, host_key_file = args.spec
-            supervise(args.rootfs, Spec(name, release, Path(directory), admin_key, Path(host_key_file)))
+            spec = Spec(name, release, Path(directory), admin_key, Path(host_key_file))
+            supervise(Machine(name, args.rootfs, spec.directory, lambda root, *_: furnish(root, spec), sshd_answers))
         elif args.verb == "start":
             print(json.dumps(start(read_spec(sys.stdin.read()))))
         elif args.verb == "stop":
@@ -489,7 +624,7 @@ def main() -> int:
         else:
             (release,) = read(sys.stdin.read(), "release")
             ensure_tools()
-            ensure_rootfs(release)
+            ensure_rootfs(plain_image(release))
     except (Problem, OSError) as problem:
         say(str(problem))
         return 1

@@ -9,7 +9,7 @@ from pulumi_command.remote import ConnectionArgs, ProxyConnectionArgs
 
 from ..faults import Fault, examine, raise_any
 from ..hostside.validate import check_stack
-from . import PLAIN, Host
+from . import DIALS, Host
 
 
 @dataclass(kw_only=True)
@@ -51,12 +51,12 @@ class StackHost(Host):
         self.port = host["port"]
         self.host_key = host["hostKey"]
         self.connection = ConnectionArgs(
-            **{field: host["connection"][name] for name, field in PLAIN.items()},
+            **_connection(host),
             private_key=credentials.apply(lambda keys: keys.get("host")),
             proxy=pulumi.Output.all(host, credentials).apply(_proxy),
         )
         self.deleted_with = None
-        self.sftp_options = host["sftpOptions"]
+        self.sftp_options = host.apply(lambda found: found.get("sftpOptions", []))
         self.register_outputs({"address": self.address, "port": self.port, "hostKey": self.host_key})
 
     @property
@@ -70,5 +70,15 @@ def _proxy(found: Sequence[Any]) -> Any:
     host, credentials = found
     if "proxy" not in host:
         return None
-    plain = {field: host["proxy"][name] for name, field in PLAIN.items()}
-    return ProxyConnectionArgs(**plain, private_key=credentials.get("proxy"))
+    return ProxyConnectionArgs(**_connection(host["proxy"]), private_key=credentials.get("proxy"))
+
+
+def _connection(server: Any) -> dict[str, Any]:
+    """What the two kinds of connection have in common; the server is an export's map, or an Output of it."""
+    return {
+        "host": server["address"],
+        "port": server["port"],
+        "user": server["user"],
+        "host_key": server["hostKey"],
+        **DIALS,
+    }

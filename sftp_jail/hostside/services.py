@@ -40,6 +40,8 @@ def install(unit: str, texts: dict[str, Optional[str]], check: Callable[[], obje
 
 def mark(what: str) -> None:
     """Remember that something written must yet be loaded."""
+    # Missing where somebody has deleted it all by hand, and what is left is to be removed.
+    os.makedirs(state.FOLDER, 0o700, exist_ok=True)
     files.write(_marker(what), "")
 
 

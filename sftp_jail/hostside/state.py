@@ -96,6 +96,8 @@ def jail_differences(jail: Optional[Jail]) -> Iterator[Difference]:
         yield from files.empty_directory_differences(USERS)
         yield from files.file_differences(GROUPS, None)
     yield from files.file_differences(JAIL, None if jail is None else _text(jail), 0o600)
+    if jail is None:
+        yield from files.empty_directory_differences(FOLDER)
 
 
 def user_differences(user: User) -> Iterator[Difference]:

@@ -102,6 +102,27 @@ def test_run_hands_over_input_output_and_exit_status(machine: Machine) -> None:
     assert done == Done(7, "yes", "no\n")
 
 
+def test_it_reboots_itself_and_is_up_again_at_its_address(machine: Machine, tmp_path: Path) -> None:
+    def boot_id() -> str:
+        return machine.run("cat", "/proc/sys/kernel/random/boot_id").out
+
+    before = boot_id()
+    machine.root("sh", "-c", "echo kept > /root/file; systemctl reboot")
+    until(lambda: boot_id() not in ("", before), "the next boot", seconds=20)
+    again = verb("start", machine.spec)
+    assert json.loads(again.out)["address"] == machine.address
+    assert machine.ssh("admin", machine.admin_key, "sudo", "cat", "/root/file").out == "kept\n"
+    machine.stop()
+    assert traces(tmp_path, machine.address) == []
+
+
+def test_a_machine_that_is_switched_off_from_within_is_gone(machine: Machine, tmp_path: Path) -> None:
+    machine.run("systemctl", "poweroff")
+    until(lambda: machine.run("true").code == 1, "its end", seconds=20)
+    machine.stop()
+    assert traces(tmp_path, machine.address) == []
+
+
 def test_stop_leaves_nothing_and_may_be_repeated(machine: Machine, tmp_path: Path) -> None:
     assert len(traces(tmp_path, machine.address)) > 3
     for _ in range(2):

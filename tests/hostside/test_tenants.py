@@ -1,6 +1,6 @@
 """One server, several stacks: whose user is whose, and what outlives the machine."""
 
-from tests.conftest import Done, Key, Machine
+from tests.conftest import Done, Key, Machine, until
 from tests.hostside.conftest import JAIL, OWNER, add, spec
 
 OTHER = "organization/sftp-jail/other"
@@ -105,3 +105,42 @@ def test_nothing_is_made_beneath_a_file_system_that_is_not_mounted(jail: Machine
         jail.root("mv", "/fstab", "/etc/fstab")
         jail.root("rmdir", "/sftp")
         jail.root("mv", "/aside", "/sftp")
+
+
+def test_after_a_reboot_without_the_volume_nobody_gets_in_and_with_it_everything_is_back(
+    jail: Machine, jack: Key
+) -> None:
+    add(jail, "jack", laptop=jack)
+    jail.root("sh", "-c", "systemctl stop rsyslog && mkdir /aside && mv /sftp /aside/disk && mkdir /sftp")
+    jail.root("sh", "-c", "cp /etc/fstab /fstab && echo '/aside/disk /sftp none bind,nofail 0 0' >> /etc/fstab")
+    # systemd would make a directory that is missing, but not below a file.
+    jail.root("sh", "-c", "mv /aside /elsewhere && touch /aside")
+    try:
+        jail.reboot()
+        assert jail.run("mountpoint", "/sftp").code != 0
+        assert jail.sftp("jack", jack, "ls").code != 0
+        assert jail.jailctl("apply-user", spec("jack", laptop=jack)).code == 1
+        assert jail.root("ls", "-A", "/sftp") == ""
+        # The host itself goes on, and keeps its own log.
+        assert jail.ssh("admin", jail.admin_key, "true").code == 0
+        until(lambda: jail.run("systemctl", "is-active", "rsyslog").out == "active\n", "rsyslog")
+
+        jail.root("sh", "-c", "rm /aside && mv /elsewhere /aside")
+        jail.reboot()
+        until(lambda: jail.run("mountpoint", "/sftp").code == 0, "the mount")
+        until(lambda: jail.run("systemctl", "is-active", "rsyslog").out == "active\n", "rsyslog")
+        assert jail.sftp("jack", jack, "put /etc/hostname after-the-reboot").code == 0
+        assert "/uploads/after-the-reboot" in jail.root("cat", "/var/log/sftp.log")
+        assert jail.jailctl("check").out == "no difference\n"
+    finally:
+        jail.root("sh", "-c", "mv /fstab /etc/fstab; systemctl stop rsyslog; umount /sftp || true")
+        jail.root("sh", "-c", "rmdir /sftp && mv /aside/disk /sftp && rmdir /aside && systemctl start rsyslog")
+
+
+def test_what_was_deleted_by_hand_can_still_be_removed(jail: Machine, jack: Key) -> None:
+    add(jail, "jack", laptop=jack)
+    jail.root("sh", "-c", "rm -r /sftp; userdel --force jack")
+    done = jail.jailctl("remove-jail", JAIL)
+    assert done.code == 0, done
+    assert jail.run("test", "-e", "/etc/ssh/sshd_config.d/00-sftp-jail.conf").code != 0
+    assert jail.run("test", "-e", "/sftp").code != 0
