@@ -47,7 +47,12 @@ class Host(pulumi.ComponentResource):
         via = proxy if isinstance(proxy, ProxyConnectionArgs) else None
         keys = {"host": self.connection.private_key, "proxy": via.private_key if via is not None else None}
         credentials = {name: key for name, key in keys.items() if key is not None}
-        host = {"address": self.address, "hostKey": self.host_key, "port": self.port, "user": self.connection.user}
+        host: dict[str, Any] = {
+            "address": self.address,
+            "hostKey": self.host_key,
+            "port": self.port,
+            "user": self.connection.user,
+        }
         if via is not None:
             host["proxy"] = {"address": via.host, "hostKey": via.host_key, "port": via.port, "user": via.user}
         if self.sftp_options:
