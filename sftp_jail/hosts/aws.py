@@ -36,11 +36,17 @@ AWS_ARCHITECTURES = {"arm64": "arm64", "amd64": "x86_64"}
 EGRESS = {80: "Debian's packages", 443: "Debian's packages"}
 """The TCP ports that the VM may reach; DNS and time come from Amazon's own addresses, which no group filters."""
 
+ROOT_SIZE = 10
+"""GiB of the VM's own disk, which nothing but the system and its logs need; Debian's images take 8."""
+
 WIDEST = 8
 """A range with fewer bits of network than this is taken for the whole Internet."""
 
 MOUNT = "python3 -I -c 'import json, sys; spec = json.load(sys.stdin); exec(spec[\"program\"])'"
 """Runs data_volume.py out of the JSON map that stdin carries."""
+
+KEPT = "The data volume {0} stays in the account. Another stack takes it over by dataVolumeId: {0}\n"
+DELETED = "The data volume {0} is deleted, as deleteData says\n"
 
 MAKE_HOST_KEY = (
     "folder=$(mktemp -d) && trap 'rm -rf \"$folder\"' EXIT"
@@ -232,7 +238,9 @@ class AwsHost(Host):
             vpc_security_group_ids=[self._security_group(subnet.vpc_id)],
             user_data=self._user_data(private_host_key, host_key),
             user_data_replace_on_change=True,
-            root_block_device=aws.ec2.InstanceRootBlockDeviceArgs(encrypted=True, volume_type="gp3", tags=self._tags()),
+            root_block_device=aws.ec2.InstanceRootBlockDeviceArgs(
+                encrypted=True, volume_type="gp3", volume_size=ROOT_SIZE, tags=self._tags()
+            ),
             metadata_options=aws.ec2.InstanceMetadataOptionsArgs(
                 http_endpoint="enabled", http_tokens="required", http_put_response_hop_limit=1
             ),
@@ -283,7 +291,7 @@ class AwsHost(Host):
 
     @property
     def exports(self) -> Mapping[str, Any]:
-        """As any host's, and `dataVolume`: the volume's id, which `destroy` prints."""
+        """As any host's, and `dataVolume`: the volume's id."""
         return {**super().exports, "dataVolume": self._volume_id}
 
     def _child(self, **options: Any) -> pulumi.ResourceOptions:
@@ -352,6 +360,15 @@ class AwsHost(Host):
                 # Where it is, it stays: another zone would be another, empty volume.
                 ignore_changes=["availabilityZone"],
             ),
+        )
+        local.Command(
+            f"{self._name}-data-notice",
+            # Told by `destroy`, which says of itself only that it retains something.
+            delete="cat",
+            stdin=volume.id.apply(DELETED.format if args.delete_data else KEPT.format),
+            logging=local.Logging.STDOUT,
+            add_previous_output_in_env=False,
+            opts=self._child(),
         )
         if args.subnet_id is not None:
             subnet = aws.ec2.get_subnet_output(id=args.subnet_id, opts=invoke)

@@ -18,7 +18,7 @@ SHELL = [".ci/run"]
     [
         ["ruff", "check", "."],
         ["ruff", "format", "--check", "."],
-        ["mypy", "sftp_jail", "__main__.py", "toolchain/steps", "tests"],
+        ["mypy", "sftp_jail", "__main__.py", "toolchain/steps", "ci", "tests"],
     ],
     ids=" ".join,
 )
@@ -43,3 +43,15 @@ def test_go_is_clean(linter: list[str], monkeypatch: pytest.MonkeyPatch) -> None
     done = subprocess.run(program, cwd=module, env={**os.environ, **env}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout == ""
+
+
+def test_workflows_are_clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shutil.which("shellcheck"), (
+        "shellcheck, which actionlint runs, is not installed: toolchain/setup --for test"
+    )
+    monkeypatch.syspath_prepend(ROOT / "toolchain")
+    actionlint = importlib.import_module("steps.actionlint").ensure(ROOT / "toolchain", Path(sys.prefix))
+    workflows = sorted((ROOT / ".github/workflows").iterdir())
+    assert workflows
+    done = subprocess.run([actionlint, *workflows], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

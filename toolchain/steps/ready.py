@@ -25,16 +25,16 @@ def make_ready(checkout: Path) -> Ready:
     interpreter = venv.ensure(checkout)
     venv.link(checkout, interpreter)
     chosen = cli.ensure(toolchain, interpreter)
-    command = plugin.ensure(toolchain, chosen.pulumi, interpreter)
+    plugins = plugin.ensure(toolchain, chosen.pulumi, interpreter)
     return Ready(
         pulumi=chosen.pulumi,
         python=interpreter / "bin/python",
-        env=_environment(checkout, chosen, command),
-        summary=f"Pulumi {chosen.version}: {chosen.origin}; command plugin {plugin.VERSION}: {command.origin}",
+        env=_environment(checkout, chosen, plugins),
+        summary=f"Pulumi {chosen.version}: {chosen.origin}; {plugins.origins}",
     )
 
 
-def _environment(checkout: Path, chosen: cli.Cli, command: plugin.Plugin) -> dict[str, str]:
+def _environment(checkout: Path, chosen: cli.Cli, plugins: plugin.Plugins) -> dict[str, str]:
     """What to add to our environment. The state is a folder of the checkout and needs no passphrase, unless the
     user's environment says otherwise."""
     env = {"PULUMI_SKIP_UPDATE_CHECK": "true"}
@@ -44,10 +44,11 @@ def _environment(checkout: Path, chosen: cli.Cli, command: plugin.Plugin) -> dic
         env["PULUMI_BACKEND_URL"] = state.as_uri()
     if not os.environ.keys() & {"PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE"}:
         env["PULUMI_CONFIG_PASSPHRASE"] = ""
-    if chosen.ours:
-        env["PATH"] = os.pathsep.join([str(chosen.pulumi.parent), os.environ.get("PATH", os.defpath)])
-    if command.home is not None:
-        env["PULUMI_HOME"] = str(command.home)
+    path = [*plugins.path, *([chosen.pulumi.parent] if chosen.ours else [])]
+    if path:
+        env["PATH"] = os.pathsep.join([*map(str, path), os.environ.get("PATH", os.defpath)])
+    if plugins.home is not None:
+        env["PULUMI_HOME"] = str(plugins.home)
         # Anything else would have to be downloaded, and that was tried.
         env["PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"] = "true"
     return env

@@ -1,0 +1,272 @@
+"""The AWS host, on the real engine and the EC2 in use: made, filled, changed, replaced, destroyed and adopted."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import boto3  # type: ignore[import-untyped]
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from tests.conftest import ROOT, Done, Key, call, make_key
+from tests.engine.conftest import STACK, Project
+
+FROM_HOME, FROM_OFFICE = "10.213.250.1", "10.213.251.1"
+"""Two addresses of this computer, of two networks."""
+
+
+class Aws:
+    """A stack on AWS, and those who log in to its VM."""
+
+    def __init__(self, project: Project, ec2: Any) -> None:
+        self.project = project
+        self.ec2 = ec2
+        self.admin = make_key(project.folder / "admin")
+
+    def output(self, name: str) -> Any:
+        return json.loads(self.project("stack", "output", "--json", "--stack", STACK).out)[name]
+
+    def ssh_options(self, key: Key, source: str) -> list[object]:
+        known_hosts = self.project.folder / "known_hosts"
+        known_hosts.write_text(self.output("knownHosts") + "\n")
+        options = {
+            "BindAddress": source,
+            "UserKnownHostsFile": known_hosts,
+            "StrictHostKeyChecking": "yes",
+            "IdentitiesOnly": "yes",
+            "BatchMode": "yes",
+            "ConnectTimeout": "3",
+            "LogLevel": "ERROR",
+        }
+        return ["-F", "none", "-i", key.path, *(f"-o{name}={value}" for name, value in options.items())]
+
+    def sftp(self, username: str, key: Key, *commands: str, source: str = FROM_HOME) -> Done:
+        argv = ["sftp", *self.ssh_options(key, source), "-b", "-", f"{username}@{self.output('address')}"]
+        return call(*argv, stdin="\n".join(commands) + "\n")
+
+    def root(self, *argv: str) -> str:
+        """What a program says that the administrator runs as root on the VM."""
+        where = f"admin@{self.output('address')}"
+        done = call("ssh", *self.ssh_options(self.admin, FROM_OFFICE), where, "sudo", "-n", *argv)
+        assert done.code == 0, done
+        return done.out
+
+    def instances(self) -> list[dict[str, Any]]:
+        """The VMs that are not gone."""
+        states = [{"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]}]
+        reservations = self.ec2.describe_instances(Filters=states)["Reservations"]
+        return [instance for reservation in reservations for instance in reservation["Instances"]]
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where EC2 answers: our own, on this computer."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "toolchain"), "SFTP_JAIL_UNTIL_PID": str(os.getpid())}
+    argv = [sys.executable, "-m", "local_ec2", "--directory", str(tmp_path_factory.mktemp("ec2"))]
+    with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield json.loads(process.stdout.readline())["endpoint"]
+        process.terminate()
+
+
+@pytest.fixture(scope="module")
+def addresses() -> Iterator[None]:
+    """This computer's further addresses."""
+    for address in (FROM_HOME, FROM_OFFICE):
+        subprocess.run(["ip", "address", "add", f"{address}/32", "dev", "lo"], check=True)
+    yield
+    for address in (FROM_HOME, FROM_OFFICE):
+        subprocess.run(["ip", "address", "del", f"{address}/32", "dev", "lo"], check=True)
+
+
+@pytest.fixture(scope="module")
+def aws(project: Project, endpoint: str, addresses: None) -> Iterator[Aws]:
+    """The stack file that is there to be copied, with what everybody has to fill in, and what the test needs."""
+    access = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_ENDPOINT_URL": endpoint}
+    project.env |= access
+    config = yaml.safe_load((ROOT / "stacks/Pulumi.staging.yaml").read_text())["config"]
+    ec2 = boto3.client(
+        "ec2",
+        endpoint_url=endpoint,
+        region_name=config["aws:region"],
+        aws_access_key_id="test",
+        aws_secret_access_key="test",  # noqa: S106
+    )
+    aws = Aws(project, ec2)
+    config["sftp-jail:host"] |= {
+        "administratorKey": aws.admin.public,
+        # Pulumi itself comes from this computer's end of the link.
+        "administratorCidrs": ["10.213.0.0/17", f"{FROM_OFFICE}/32"],
+        "allowedCidrs": [f"{FROM_HOME}/32"],
+    }
+    project.config = config
+    project.config["sftp-jail:users"] = {}
+    project.user("jack", "laptop")
+    agent = str(project.folder / "agent")
+    with subprocess.Popen(["ssh-agent", "-D", "-a", agent], stdout=subprocess.DEVNULL) as process:
+        project.env["SSH_AUTH_SOCK"] = agent
+        for _ in range(100):
+            if call("ssh-add", "-q", aws.admin.path, env=project.env).code == 0:
+                break
+        yield aws
+        process.terminate()
+
+
+def jack(aws: Aws) -> Key:
+    return aws.project.key("jack", "laptop")
+
+
+def test_up_makes_a_vm_that_lets_the_user_in(aws: Aws) -> None:
+    aws.project.up()
+    assert aws.sftp("jack", jack(aws), "put /etc/hostname mine").code == 0
+    assert " jack " in aws.root("cat", "/var/log/sftp.log")
+    assert aws.root("/usr/local/sbin/jailctl", "check") == "no difference\n"
+    # Nothing to do for a second run.
+    assert re.search(r"Resources:\n +\d+ unchanged\n", aws.project.up().out)
+
+
+def test_the_vm_is_as_closed_as_it_can_be(aws: Aws) -> None:
+    (instance,) = aws.instances()
+    assert instance["MetadataOptions"]["HttpTokens"] == "required"
+    assert instance["MetadataOptions"]["HttpPutResponseHopLimit"] == 1
+    assert "IamInstanceProfile" not in instance
+    volumes = aws.ec2.describe_volumes()["Volumes"]
+    assert [volume["Encrypted"] for volume in volumes] == [True] * 2
+    assert aws.root("ls", "/etc/ssh/") and len(aws.root("sh", "-c", "'ls /etc/ssh/*_key'").split()) == 1
+    options = aws.root("findmnt", "-no", "OPTIONS", "/sftp")
+    assert {"nosuid", "nodev", "noexec"} <= set(options.strip().split(","))
+    assert re.search(r"^UUID=\S+ /sftp btrfs ", aws.root("cat", "/etc/fstab"), re.MULTILINE)
+
+
+def test_no_private_key_is_in_the_state_or_in_an_output(aws: Aws) -> None:
+    host_key = aws.root("cat", "/etc/ssh/ssh_host_ed25519_key").splitlines()[2]
+    kept = aws.project("stack", "export").out + aws.project("stack", "output", "--json").out
+    assert host_key not in kept
+    assert host_key not in aws.project("preview", "--diff").out
+
+
+def host(aws: Aws, **changes: Any) -> None:
+    """Edit the stack file's `host`; None takes a line out."""
+    edited = {**aws.project.config["sftp-jail:host"], **changes}
+    aws.project.config["sftp-jail:host"] = {key: value for key, value in edited.items() if value is not None}
+    aws.project.write()
+
+
+def test_the_users_networks_are_edited_one_by_one(aws: Aws) -> None:
+    assert aws.sftp("jack", jack(aws), "ls").code == 0
+    host(aws, allowedCidrs=["10.213.249.0/24"])
+    preview = aws.project.preview()
+    assert preview.count("SecurityGroupIngressRule") == 2, preview
+    assert "Instance" not in preview.replace("InstanceRule", "")
+    aws.project.up()
+    refused = aws.sftp("jack", jack(aws), "ls")
+    assert refused.code != 0
+    assert "timed out" in refused.err, "EC2's groups drop, they do not answer"
+    host(aws, allowedCidrs=[f"{FROM_HOME}/32"])
+    aws.project.up()
+    assert aws.sftp("jack", jack(aws), "ls").code == 0
+
+
+def test_an_image_once_chosen_stays_whatever_comes_out(aws: Aws) -> None:
+    (before,) = aws.instances()
+    image = aws.ec2.describe_images(ImageIds=[before["ImageId"]])["Images"][0]
+    names = [found["Name"] for found in aws.ec2.describe_images(Owners=["136693071363"])["Images"]]
+    mine = sorted(name for name in names if name.startswith("debian-13-arm64-"))
+    assert image["Name"] == mine[-1]
+    # Another choice of what to choose from: the lookup now finds an older one.
+    host(aws, image="newest")
+    assert re.search(r"Resources:\n(    - 1 deleted\n)? +\d+ unchanged", aws.project.up().out)
+    host(aws, image=None)
+    aws.project.up()
+    assert [instance["InstanceId"] for instance in aws.instances()] == [before["InstanceId"]]
+
+
+def test_another_vm_has_the_same_volume_address_key_users_and_files(aws: Aws) -> None:
+    project = aws.project
+    config = yaml.safe_load((ROOT / "stacks/Pulumi.jack.yaml").read_text())["config"]
+    jill = project.key("jill", "laptop")
+    config["sftp-jail:host"]["stack"] = STACK
+    config["sftp-jail:users"] = {"jill": {"keys": {"laptop": jill.public}}}
+    project.write("jill", config)
+    assert project("stack", "init", "jill", "--no-select").code == 0
+    done = project("up", "--yes", "--skip-preview", "--stack", "jill")
+    assert done.code == 0, done.out + done.err
+    assert aws.sftp("jill", jill, "put /etc/hostname hers").code == 0
+
+    (before,) = aws.instances()
+    kept = {name: aws.output(name) for name in ("address", "dataVolume", "knownHosts")}
+    owners = ("sh", "-c", "'stat -c \"%n %u %g %Y\" /sftp/jail/*/uploads/*; getent passwd jack jill'")
+    files = aws.root(*owners)
+    older = sorted(
+        (image["Name"], image["ImageId"])
+        for image in aws.ec2.describe_images(Owners=["136693071363"])["Images"]
+        if image["Name"].startswith("debian-13-arm64-")
+    )[0][1]
+    assert older != before["ImageId"]
+    host(aws, image=older, instanceType="t4g.medium")
+    project.up()
+
+    (after,) = aws.instances()
+    assert after["InstanceId"] != before["InstanceId"]
+    assert (after["ImageId"], after["InstanceType"]) == (older, "t4g.medium")
+    assert {name: aws.output(name) for name in kept} == kept
+    assert aws.root(*owners) == files
+    assert aws.root("/usr/local/sbin/jailctl", "check") == "no difference\n"
+    assert "mine" in aws.sftp("jack", jack(aws), "ls").out
+    assert aws.sftp("jill", jill, "put /etc/hostname more").code == 0
+    assert " jill " in aws.root("cat", "/var/log/sftp.log")
+    # Neither stack has anything left to do.
+    for stack in (STACK, "jill"):
+        done = project("preview", "--expect-no-changes", "--stack", stack)
+        assert done.code == 0, done.out + done.err
+
+
+def test_destroy_is_refused_under_an_attached_stack(aws: Aws) -> None:
+    done = aws.project("destroy", "--yes", "--skip-preview", "--stack", STACK)
+    assert done.code != 0
+    assert "organization/sftp-jail/jill (jill)" in done.out + done.err
+    assert aws.sftp("jack", jack(aws), "ls").code == 0
+    assert aws.project("destroy", "--yes", "--skip-preview", "--stack", "jill").code == 0
+
+
+def test_destroy_leaves_the_data_and_says_where_and_another_up_takes_it_over(aws: Aws) -> None:
+    volume, address = aws.output("dataVolume"), aws.output("address")
+    done = aws.project("destroy", "--yes", "--skip-preview", "--stack", STACK)
+    assert done.code == 0, done.out + done.err
+    assert f"The data volume {volume} stays in the account" in done.out
+    assert aws.instances() == []
+    assert [found["VolumeId"] for found in aws.ec2.describe_volumes()["Volumes"]] == [volume]
+    assert aws.ec2.describe_addresses()["Addresses"] == []
+    assert [group["GroupName"] for group in aws.ec2.describe_security_groups()["SecurityGroups"]] == ["default"]
+
+    host(aws, dataVolumeId=volume, image=None)
+    aws.project.up()
+    assert aws.output("dataVolume") == volume
+    assert aws.output("address") != address
+    assert "mine" in aws.sftp("jack", jack(aws), "ls").out
+    assert aws.root("/usr/local/sbin/jailctl", "check") == "no difference\n"
+
+
+def test_the_data_volume_grows_and_its_file_system_with_it(aws: Aws) -> None:
+    def size() -> int:
+        return int(aws.root("findmnt", "-bno", "SIZE", "/sftp"))
+
+    before = size()
+    host(aws, dataVolumeSize=30)
+    aws.project.up()
+    assert size() == before + 10 * 2**30
+    assert "mine" in aws.sftp("jack", jack(aws), "ls").out
+
+
+def test_with_the_word_for_it_destroy_deletes_the_data(aws: Aws) -> None:
+    volume = aws.output("dataVolume")
+    host(aws, deleteData=True)
+    aws.project.up()
+    done = aws.project("destroy", "--yes", "--skip-preview", "--stack", STACK)
+    assert done.code == 0, done.out + done.err
+    assert f"The data volume {volume} is deleted" in done.out
+    assert aws.ec2.describe_volumes()["Volumes"] == []
