@@ -3,7 +3,7 @@
 PULUMI := toolchain/pulumi
 PYTHON_OF = python3 -c 'import json, sys; print(json.load(sys.stdin)["python"])'
 
-.PHONY: demo down test unit clean
+.PHONY: demo demo-aws down test unit clean
 
 ## A jailed SFTP host on this computer, and a tour of it
 demo:
@@ -11,6 +11,11 @@ demo:
 	@$(PULUMI) stack select local --create
 	@$(PULUMI) up --stack local --yes --skip-preview
 	@demo/tour
+
+## The AWS stack from `up` to `destroy` on a local EC2, which is gone afterwards
+demo-aws:
+	@python=$$(toolchain/setup --for demo --print-env | $(PYTHON_OF)) \
+		&& "$$python" demo/aws
 
 ## Everything that `make demo` made, gone
 down:
