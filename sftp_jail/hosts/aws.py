@@ -66,7 +66,7 @@ class DnsArgs:
 
     def faults(self, path: str) -> Iterator[Fault]:
         """What is wrong with the plain values; `path` is the place of these args."""
-        yield from examine(f"{path}.zoneId", check_like(r"Z[A-Z0-9]+", "the id of a hosted zone", "Z..."), self.zone_id)
+        yield from examine(f"{path}.zoneId", check_like(r"[A-Z0-9]+", "the id of a hosted zone", "Z..."), self.zone_id)
         yield from examine(f"{path}.name", check_address, self.name)
 
 

@@ -19,6 +19,9 @@ FROM_HOME, FROM_OFFICE = "10.213.250.1", "10.213.251.1"
 """Two addresses of this computer, of two networks."""
 
 
+ACCESS = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+
+
 class Aws:
     """A stack on AWS, and those who log in to its VM."""
 
@@ -86,16 +89,10 @@ def addresses() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def aws(project: Project, endpoint: str, addresses: None) -> Iterator[Aws]:
     """The stack file that is there to be copied, with what everybody has to fill in, and what the test needs."""
-    access = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_ENDPOINT_URL": endpoint}
-    project.env |= access
+    project.env |= {name.upper(): value for name, value in ACCESS.items()}
+    project.env["AWS_ENDPOINT_URL"] = endpoint
     config = yaml.safe_load((ROOT / "stacks/Pulumi.staging.yaml").read_text())["config"]
-    ec2 = boto3.client(
-        "ec2",
-        endpoint_url=endpoint,
-        region_name=config["aws:region"],
-        aws_access_key_id="test",
-        aws_secret_access_key="test",  # noqa: S106
-    )
+    ec2 = boto3.client("ec2", endpoint_url=endpoint, region_name=config["aws:region"], **ACCESS)
     aws = Aws(project, ec2)
     config["sftp-jail:host"] |= {
         "administratorKey": aws.admin.public,
@@ -223,6 +220,22 @@ def test_another_vm_has_the_same_volume_address_key_users_and_files(aws: Aws) ->
     for stack in (STACK, "jill"):
         done = project("preview", "--expect-no-changes", "--stack", stack)
         assert done.code == 0, done.out + done.err
+
+
+def test_a_name_in_route_53_is_what_users_are_told(aws: Aws, endpoint: str) -> None:
+    route53 = boto3.client("route53", endpoint_url=endpoint, region_name="eu-central-1", **ACCESS)
+    zone = route53.create_hosted_zone(Name="example.org", CallerReference="test")["HostedZone"]["Id"].split("/")[-1]
+    address = aws.output("address")
+    host(aws, dns={"name": "sftp.example.org", "zoneId": zone})
+    aws.project.up()
+    assert aws.output("address") == "sftp.example.org"
+    assert aws.output("knownHosts").startswith("sftp.example.org ssh-ed25519 ")
+    assert aws.output("users")["jack"]["sftp"] == "sftp jack@sftp.example.org"
+    records = route53.list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"]
+    assert [record["ResourceRecords"][0]["Value"] for record in records if record["Type"] == "A"] == [address]
+    host(aws, dns=None)
+    aws.project.up()
+    assert aws.output("address") == address
 
 
 def test_destroy_is_refused_under_an_attached_stack(aws: Aws) -> None:

@@ -46,6 +46,17 @@ def demo(clone: Clone) -> str:
     return done.out
 
 
+def test_the_aws_stack_is_shown_from_up_to_destroy_and_leaves_nothing(clone: Clone) -> None:
+    done = clone.make("demo-aws")
+    assert done.code == 0, done.out + done.err
+    stops = [part for part in done.out.split("\n== ") if "sftp> ls -l" in part]
+    assert len(stops) == 2, "on the first VM, and on the one that replaced it"
+    assert all("report.txt" in part for part in stops)
+    assert re.search("The data volume vol-[0-9a-f]+ stays in the account", done.out)
+    assert not (clone.folder / ".local" / "demo-aws").exists()
+    assert processes_naming(clone.folder) == []
+
+
 def stop(demo: str, title: str) -> str:
     """One stop of the tour."""
     found = re.search(rf"^== {re.escape(title)}[^\n]*\n(.*?)(?=^== |\Z)", demo, re.DOTALL | re.MULTILINE)
@@ -96,7 +107,7 @@ def test_what_the_tour_says_to_type_next_works(clone: Clone, demo: str) -> None:
 def test_a_second_demo_changes_nothing_and_tours_again(clone: Clone, demo: str) -> None:
     done = clone.make("demo")
     assert done.code == 0, done.out + done.err
-    assert "10 unchanged" in done.out
+    assert "11 unchanged" in done.out
     assert "report.txt" in stop(done.out, "jack uploads")
 
 
