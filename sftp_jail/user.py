@@ -89,13 +89,15 @@ class JailUser(pulumi.ComponentResource):
             create=f"{JAILCTL} apply-user",
             delete=f"{JAILCTL} remove-user",
             stdin=pulumi.Output.json_dumps(
+                # Flat: a preview prints beside what has changed every other entry of the same map, and every brace.
                 {
-                    "keys": {
-                        label: checked(below(f"{name}.user.keys", label), normalise_key, key).apply(normalise_key)
+                    **{
+                        f"key {label}": checked(below(f"{name}.user.keys", label), normalise_key, key).apply(
+                            normalise_key
+                        )
                         for label, key in (user.keys or {}).items()
                     },
-                    "owner": owner(),
-                    "username": args.username,
+                    "user": f"{owner()}/{args.username}",
                 },
                 sort_keys=True,
             ),

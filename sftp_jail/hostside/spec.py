@@ -44,17 +44,19 @@ def read_renaming(stdin: TextIO) -> tuple[str, str]:
 
 
 def read_user(stdin: TextIO) -> tuple[str, str, dict[str, str]]:
-    """A username, the stack that it belongs to, and his keys by label."""
-    spec = _read(stdin, {"username", "owner", "keys"})
-    _check("username", validate.check_username, spec["username"])
-    _check("owner", validate.check_owner, spec["owner"])
-    if not isinstance(spec["keys"], dict):
-        raise Failure("keys: not a map", "Give a map of label to key")
+    """A username, the stack that it belongs to, and his keys by label: `user` and, for each key, `key LABEL`."""
+    spec = _object(stdin, "an object with 'user', and 'key LABEL' for each key")
+    owner, _, username = str(spec.pop("user", "")).rpartition("/")
+    _check("user", validate.check_username, username)
+    _check("user", validate.check_owner, owner)
     keys = {}
-    for label, key in spec["keys"].items():
-        _check("keys", validate.check_key_label, label)
-        keys[label] = _check(f"keys.{label}", validate.normalise_key, key)
-    return spec["username"], spec["owner"], keys
+    for entry, key in spec.items():
+        kind, _, label = entry.partition(" ")
+        if kind != "key":
+            raise Failure(f"{validate.show(entry)}: unknown", "Give 'user', and 'key LABEL' for each key")
+        _check("key", validate.check_key_label, label)
+        keys[label] = _check(entry, validate.normalise_key, key)
+    return username, owner, keys
 
 
 def read_password(stdin: TextIO) -> tuple[str, str]:
@@ -66,12 +68,20 @@ def read_password(stdin: TextIO) -> tuple[str, str]:
 
 
 def _read(stdin: TextIO, fields: set[str]) -> dict[str, Any]:
+    wanted = f"an object with {sorted(fields)}, no more"
+    spec = _object(stdin, wanted)
+    if set(spec) != fields:
+        raise Failure("stdin is not the object that this verb takes", f"Give {wanted}")
+    return spec
+
+
+def _object(stdin: TextIO, wanted: str) -> dict[str, Any]:
     try:
         spec = json.load(stdin)
     except ValueError:
-        raise Failure("stdin is not JSON", f"Give an object with {sorted(fields)}") from None
-    if not isinstance(spec, dict) or set(spec) != fields:
-        raise Failure("stdin is not the object that this verb takes", f"Give one with {sorted(fields)}, no more")
+        raise Failure("stdin is not JSON", f"Give {wanted}") from None
+    if not isinstance(spec, dict):
+        raise Failure("stdin is not the object that this verb takes", f"Give {wanted}")
     return spec
 
 

@@ -33,7 +33,7 @@ def jill(tmp_path: Path) -> Key:
 
 
 def spec(username: str, **keys: Key) -> dict:
-    return {"username": username, "owner": OWNER, "keys": {label: key.public for label, key in keys.items()}}
+    return {"user": f"{OWNER}/{username}", **{f"key {label}": key.public for label, key in keys.items()}}
 
 
 def add(machine: Machine, username: str, **keys: Key) -> Done:

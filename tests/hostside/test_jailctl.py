@@ -9,6 +9,7 @@ import pytest
 from tests.conftest import Done, Key, Machine, call
 from tests.hostside.conftest import JAIL, OWNER, add, spec
 
+ED25519 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKmqGQdRqO14agWxLuqhyPKNh2yGfAugpSZlQRmAea8N"
 HASH = "$6$saltsalt$" + "a" * 86
 
 
@@ -245,10 +246,13 @@ def test_a_password_is_set_without_ever_showing_and_taken_away_again(jail: Machi
         "",
         "[]",
         "{}",
-        json.dumps({"username": "jack", "keys": {}}),
-        json.dumps({"username": "../x", "owner": OWNER, "keys": {}}),
-        json.dumps({"username": "jack", "owner": "x", "keys": {}}),
-        json.dumps({"username": "jack", "owner": OWNER, "keys": {"a": "x"}}),
+        json.dumps({"user": "jack"}),
+        json.dumps({"user": 4711}),
+        json.dumps({"user": "x/jack"}),
+        json.dumps({"user": f"{OWNER}/.."}),
+        json.dumps({"user": f"{OWNER}/jack", "key a": "x"}),
+        json.dumps({"user": f"{OWNER}/jack", "key a b": ED25519}),
+        json.dumps({"user": f"{OWNER}/jack", "keys": {}}),
     ],
 )
 def test_bad_input_is_one_line_and_changes_nothing(jail: Machine, stdin: str) -> None:
