@@ -18,7 +18,11 @@ from typing import Any
 
 import boto3  # type: ignore[import-untyped]
 import pytest
-from moto.server import ThreadedMotoServer  # type: ignore[import-untyped]
+from moto import settings
+from moto.ec2.exceptions import EC2ClientError
+from moto.ec2.models.instances import InstanceBackend, StateReason
+from moto.ec2.models.security_groups import SecurityGroupBackend
+from moto.server import ThreadedMotoServer
 
 from tests.conftest import until
 from tests.toolchain.helpers import Project, ready
@@ -64,7 +68,9 @@ attachment = aws.ec2.VolumeAttachment(
     opts=pulumi.ResourceOptions(delete_before_replace=True),
 )
 address = aws.ec2.Eip("jail", domain="vpc", tags=tags)
-association = aws.ec2.EipAssociation("jail", allocation_id=address.allocation_id, instance_id=machine.id)
+association = aws.ec2.EipAssociation(
+    "jail", allocation_id=address.allocation_id, instance_id=machine.id, allow_reassociation=True
+)
 if given["zone"]:
     aws.route53.Record(
         "jail", zone_id=given["zone"], name="sftp.example.test", type="A", ttl=60, records=[address.public_ip]
@@ -84,6 +90,7 @@ class Api:
     """AWS, as moto has it, on loopback."""
 
     def __init__(self, port: int) -> None:
+        self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.env = {
             "AWS_ACCESS_KEY_ID": "AKIATEST",
@@ -91,9 +98,12 @@ class Api:
             "AWS_REGION": REGION,
             "AWS_SECRET_ACCESS_KEY": "open sesame",
         }
-        session = boto3.Session("AKIATEST", "open sesame", region_name=REGION)
-        self.ec2 = session.client("ec2", endpoint_url=self.url)
-        self.route53 = session.client("route53", endpoint_url=self.url)
+        self.ec2 = self.client("ec2")
+        self.route53 = self.client("route53")
+
+    def client(self, service: str, region: str = REGION) -> Any:
+        session = boto3.Session("AKIATEST", "open sesame", region_name=region)
+        return session.client(service, endpoint_url=self.url)
 
     def image(self, name: str) -> str:
         mapping = {"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 8}}
@@ -171,6 +181,17 @@ class Stack(Project):
             "zone": "",
         }
 
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start pulumi; its output, stderr included, is in `stdout`."""
+        return subprocess.Popen(
+            [self.pulumi, "--non-interactive", "--color=never", *arguments],
+            cwd=self.folder,
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
     def give(self, **new: object) -> None:
         self.given.update(new)
         (self.folder / "given.json").write_text(json.dumps(self.given))
@@ -185,15 +206,23 @@ class Stack(Project):
         steps = json.loads(self.must("preview", "--json"))["steps"]
         return [step for step in steps if step["op"] != "same"]
 
-    def outputs(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.must("stack", "output", "--json"))
+    def state_text(self) -> str:
+        return (self.folder / "state/.pulumi/stacks/tiny/dev.json").read_text()
+
+    def resources(self) -> list[dict[str, Any]]:
+        """All that the state holds."""
+        found: list[dict[str, Any]] = json.loads(self.state_text())["checkpoint"]["latest"].get("resources", [])
         return found
 
+    def outputs(self) -> dict[str, Any]:
+        """What the program exports."""
+        [outputs] = [one["outputs"] for one in self.resources() if one["type"] == "pulumi:pulumi:Stack"]
+        return dict(outputs)
+
     def states(self) -> dict[str, dict[str, Any]]:
-        """What the state holds of each resource, by type and name, e.g. "Instance jail"."""
-        found = json.loads(self.must("stack", "export"))["deployment"].get("resources", [])
-        named = {f"{one['type'].rpartition(':')[2]} {one['urn'].rpartition('::')[2]}": one for one in found}
-        return {name: one for name, one in named.items() if one["type"].startswith("aws:")}
+        """What the state holds of each resource of ours, by type and name, e.g. "Instance jail"."""
+        found = [one for one in self.resources() if one["type"].startswith("aws:")]
+        return {f"{one['type'].rpartition(':')[2]} {one['urn'].rpartition('::')[2]}": one for one in found}
 
 
 @pytest.fixture(scope="module")
@@ -274,7 +303,7 @@ def test_ids_and_outputs_are_like_those_of_the_real_plugin(stack: Stack, api: Ap
     machine, volume = made["Instance jail"], made["Volume data"]
     seen = api.instance(machine["id"])
     assert machine["outputs"]["privateIp"] == seen["PrivateIpAddress"]
-    assert machine["outputs"]["publicDns"] == seen["PublicDnsName"]
+    assert machine["outputs"]["privateDns"] == seen["PrivateDnsName"]
     assert machine["outputs"]["primaryNetworkInterfaceId"] == seen["NetworkInterfaces"][0]["NetworkInterfaceId"]
     assert machine["outputs"]["instanceState"] == "running"
     assert machine["outputs"]["userData"] == "#cloud-config\n"
@@ -304,9 +333,7 @@ def test_a_rule_from_another_kind_of_source_is_a_new_rule(stack: Stack) -> None:
     stack.up()
     stack.write(PROGRAM.replace("cidr_ipv4=cidr", "cidr_ipv6=cidr"))
     steps = stack.preview(**{"from": ["2001:db8::/32", "2001:db8:1::/48"]})
-    assert {step["op"] for step in steps} == {"replace", "create-replacement", "delete-replaced"}
-    reasons = [step["replaceReasons"] for step in steps if step["op"] == "replace"]
-    assert reasons == [["cidrIpv4", "cidrIpv6"]] * 2
+    assert [(step["op"], step["replaceReasons"]) for step in steps] == [("replace", ["cidrIpv4", "cidrIpv6"])] * 2
 
 
 def test_another_instance_type_stops_and_starts_the_same_instance(stack: Stack, api: Api) -> None:
@@ -410,7 +437,78 @@ def test_a_volume_is_imported_by_its_id_and_retained(stack: Stack, api: Api) -> 
 def test_an_import_that_does_not_fit_is_refused(stack: Stack, api: Api) -> None:
     id = api.ec2.create_volume(AvailabilityZone="us-east-1b", Size=7, VolumeType="gp2")["VolumeId"]
     stack.write(IMPORTED.format(id=id))
-    assert "inputs to import do not match the existing resource" in stack.fails("up", "--yes", "--skip-preview")
+    assert "availabilityZone: {us-east-1b} => {us-east-1a}" in stack.fails("up", "--yes", "--skip-preview")
+    assert api.volume(id)["State"] == "available"
+
+
+def test_metadata_options_and_the_root_disk_change_in_place(stack: Stack, api: Api) -> None:
+    stack.up()
+    machine = stack.outputs()["machine"]
+    changed = PROGRAM.replace('"http_put_response_hop_limit": 1', '"http_put_response_hop_limit": 2')
+    changed = changed.replace('"volume_size": 8', '"volume_size": 12, "tags": {"of": "jail"}')
+    stack.write(changed)
+    [step] = stack.preview()
+    assert step["op"] == "update"
+    assert {path: one["kind"] for path, one in step["detailedDiff"].items()} == {
+        "metadataOptions.httpPutResponseHopLimit": "update",
+        "rootBlockDevice.tags.of": "add",
+        "rootBlockDevice.volumeSize": "update",
+    }
+    stack.up()
+    after = api.instance(machine)
+    assert after["MetadataOptions"]["HttpPutResponseHopLimit"] == 2
+    assert after["MetadataOptions"]["HttpTokens"] == "required"
+    [root] = [one for one in after["BlockDeviceMappings"] if one["DeviceName"] == after["RootDeviceName"]]
+    volume = api.volume(root["Ebs"]["VolumeId"])
+    assert (volume["Size"], volume["Tags"]) == (12, [{"Key": "of", "Value": "jail"}])
+    assert stack.preview() == []
+
+
+def test_security_groups_of_an_instance_change_in_place(stack: Stack, api: Api) -> None:
+    stack.up()
+    machine = stack.outputs()["machine"]
+    stack.write(PROGRAM.replace("[group.id]", '[group.id, aws.ec2.SecurityGroup("other", vpc_id=vpc.id).id]'))
+    [step] = [step for step in stack.preview() if step["urn"].endswith("Instance::jail")]
+    assert step["op"] == "update"
+    assert step["detailedDiff"] == {"vpcSecurityGroupIds[1]": {"kind": "add", "inputDiff": False}}
+    stack.up()
+    [interface] = api.instance(machine)["NetworkInterfaces"]
+    assert {one["GroupId"] for one in interface["Groups"]} == {one["GroupId"] for one in api.groups()}
+
+
+RECORDS = """
+import pulumi_aws as aws
+aws.route53.Record("text", zone_id="{zone}", name="txt", type="TXT", ttl={ttl}, records=["v=1 a", "b" * 300])
+aws.route53.Record("name", zone_id="{zone}", name="sftp.example.test", type="A", ttl=60, records={addresses})
+"""
+
+
+def test_records_are_quoted_and_completed_and_changed_in_place(stack: Stack, api: Api) -> None:
+    zone = api.route53.create_hosted_zone(Name="example.test", CallerReference="1")["HostedZone"]["Id"]
+    known = {"zone": zone.rpartition("/")[2], "addresses": ["192.0.2.1", "192.0.2.2"]}
+
+    def records() -> dict[tuple[str, str], tuple[int, list[str]]]:
+        found = api.route53.list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"]
+        return {
+            (one["Name"], one["Type"]): (one["TTL"], [value["Value"] for value in one["ResourceRecords"]])
+            for one in found
+        }
+
+    stack.write(RECORDS.format(**known, ttl=60))
+    stack.up()
+    long = f'"{"b" * 255}" "{"b" * 45}"'
+    assert records()["txt.example.test.", "TXT"] == (60, ['"v=1 a"', long])
+    assert records()["sftp.example.test.", "A"] == (60, known["addresses"])
+    assert stack.states()["Record text"]["id"] == f"{known['zone']}_txt_TXT"
+    assert stack.states()["Record text"]["outputs"]["fqdn"] == "txt.example.test"
+    stack.must("refresh", "--yes", "--skip-preview")
+    assert stack.preview() == []
+
+    stack.write(RECORDS.format(**{**known, "addresses": ["192.0.2.2", "192.0.2.1"]}, ttl=90))
+    [step] = stack.preview()
+    assert (step["op"], step["detailedDiff"]) == ("update", {"ttl": {"kind": "update", "inputDiff": False}})
+    stack.up()
+    assert records()["txt.example.test.", "TXT"] == (90, ['"v=1 a"', long])
 
 
 def test_what_was_deleted_behind_our_back_is_made_again_after_a_refresh(stack: Stack, api: Api) -> None:
@@ -433,10 +531,11 @@ def test_what_is_gone_already_is_no_error_when_it_is_destroyed(stack: Stack, api
 
 
 def test_what_was_made_but_cannot_be_finished_is_kept_in_the_state(stack: Stack, api: Api) -> None:
-    stack.write(PROGRAM.replace('description="ssh", tags=tags', 'description="ssh", tags={"aws:mine": "1"}'))
+    too_many = {f"tag-{number}": "" for number in range(51)}
+    stack.write(PROGRAM.replace('description="ssh", tags=tags', f'description="ssh", tags={too_many}'))
     stack.give()
     shown = stack.fails("up", "--yes", "--skip-preview")
-    assert "api error InvalidParameterValue" in shown
+    assert "api error TagLimitExceeded" in shown
     kept = [one["id"] for name, one in stack.states().items() if name.startswith("SecurityGroupIngressRule")]
     [group] = api.groups()
     assert {rule["SecurityGroupRuleId"] for rule in api.rules(group["GroupId"]) if not rule["IsEgress"]} == set(kept)
@@ -444,23 +543,145 @@ def test_what_was_made_but_cannot_be_finished_is_kept_in_the_state(stack: Stack,
     assert not api.groups()
 
 
+class Users:
+    """Somebody who uses the security groups, which moto would delete nevertheless."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.there = True
+        self.refused = 0
+        delete = SecurityGroupBackend.delete_security_group
+
+        def guarded(backend: SecurityGroupBackend, **group: Any) -> None:
+            if self.there:
+                self.refused += 1
+                raise EC2ClientError("DependencyViolation", "resource sg-1 has a dependent object")
+            delete(backend, **group)
+
+        monkeypatch.setattr(SecurityGroupBackend, "delete_security_group", guarded)
+
+
+def test_what_is_in_use_is_deleted_as_soon_as_it_no_longer_is(
+    stack: Stack, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack.up()
+    users = Users(monkeypatch)
+    with stack.start("destroy", "--yes", "--skip-preview") as destroy:
+        until(lambda: users.refused > 1, "a second attempt")
+        users.there = False
+        shown, _ = destroy.communicate(timeout=60)
+    assert destroy.returncode == 0, shown
+    assert not api.groups()
+
+
+def test_a_cancelled_wait_ends_and_what_was_waited_for_is_still_in_the_state(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack.up()
+    users = Users(monkeypatch)
+    with stack.start("destroy", "--yes", "--skip-preview") as destroy:
+        until(lambda: users.refused > 1, "a second attempt")
+        destroy.send_signal(signal.SIGINT)
+        shown, _ = destroy.communicate(timeout=60)
+    assert "deleting Security Group" in shown
+    assert "cancelled" in shown
+    assert list(stack.states()) == ["SecurityGroup jail"]
+
+
+def test_an_instance_that_dies_while_it_starts_is_told_with_awss_reason(
+    stack: Stack, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = InstanceBackend.run_instances
+
+    def run_and_die(backend: InstanceBackend, *arguments: Any, **options: Any) -> Any:
+        reservation = run(backend, *arguments, **options)
+        for instance in reservation.instances:
+            instance.terminate()
+            instance.state_reason = StateReason("Client.VolumeLimitExceeded: Volume limit exceeded", "")
+        return reservation
+
+    monkeypatch.setattr(InstanceBackend, "run_instances", run_and_die)
+    stack.give()
+    shown = stack.fails("up", "--yes", "--skip-preview")
+    assert "unexpected state 'terminated', wanted target 'running'. last error: Client.VolumeLimitExceeded" in shown
+    assert "Instance jail" in stack.states()
+    monkeypatch.undo()
+    stack.must("up", "--yes", "--skip-preview", "--refresh")
+    assert len(api.instances()) == 1
+
+
 def test_a_secret_is_kept_secret_in_the_state(stack: Stack) -> None:
     stack.write(PROGRAM.replace('user_data=given["userData"]', 'user_data=pulumi.Output.secret(given["userData"])'))
     assert "cloud-config" not in stack.up()
-    assert "cloud-config" not in (stack.folder / "state/.pulumi/stacks/tiny/dev.json").read_text()
+    assert "cloud-config" not in stack.state_text()
+    assert "cloud-config" not in stack.must("refresh", "--yes", "--skip-preview", "--diff")
+    assert "cloud-config" not in stack.state_text()
 
 
 @pytest.mark.parametrize("endpoint", ["http://0.0.0.0:{port}", ""], ids=["not loopback", "none"])
-def test_an_endpoint_that_is_not_loopback_is_refused_before_anything_is_sent(stack: Stack, endpoint: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:  # 0.0.0.0 would reach it
-        stack.env["AWS_ENDPOINT_URL"] = endpoint.format(port=listener.getsockname()[1])
-        stack.give()
+def test_an_endpoint_that_is_not_loopback_is_refused_before_anything_is_sent(
+    stack: Stack, api: Api, endpoint: str
+) -> None:
+    stack.env["AWS_ENDPOINT_URL"] = endpoint.format(port=api.port)  # 0.0.0.0 would reach it
+    stack.give()
+    with api.recording() as actions:
         shown = stack.fails("preview")
-        listener.setblocking(False)
-        with pytest.raises(BlockingIOError):
-            listener.accept()
+    assert actions == []
     assert "must be on loopback" in shown
     assert "is a stand-in" in shown
+
+
+EXPLICIT = """
+import pulumi, pulumi_aws as aws
+local = aws.Provider(
+    "local", region="eu-central-1", access_key="AKIAMINE", secret_key="my secret",
+    endpoints=[{{"ec2": "{url}", "route53": "{url}", "sts": "{url}"}}],
+    default_tags={{"tags": {{"owner": "agency"}}}},
+)
+volume = aws.ebs.Volume(
+    "data", availability_zone="eu-central-1a", size=1, opts=pulumi.ResourceOptions(provider=local)
+)
+pulumi.export("arn", volume.arn)
+"""
+
+
+def test_a_provider_in_the_program_has_its_own_configuration(stack: Stack, api: Api) -> None:
+    stack.env = {name: value for name, value in stack.env.items() if not name.startswith("AWS_")}
+    stack.write(EXPLICIT.format(url=api.url))
+    stack.up()
+    assert str(stack.outputs()["arn"]).startswith(f"arn:aws:ec2:eu-central-1:{ACCOUNT}:volume/vol-")
+    assert "my secret" not in stack.state_text()
+    stack.must("up", "--yes", "--skip-preview", "--expect-no-changes")
+    stack.must("destroy", "--yes", "--skip-preview")
+    assert not api.client("ec2", "eu-central-1").describe_volumes()["Volumes"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "refusal"),
+    [
+        ("profile", "nobody", "The config profile (nobody) could not be found"),
+        ("assumeRoles", "[]", "does not know the configuration assumeRoles"),
+        ("maxRetries", "[", "aws:maxRetries must be JSON, not '['"),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_refused_in_a_sentence(
+    stack: Stack, name: str, value: str, refusal: str
+) -> None:
+    stack.must("config", "set", f"aws:{name}", value)
+    stack.give()
+    shown = stack.fails("preview")
+    assert refusal in shown
+    assert "aws_plugin.pyz" not in shown  # nothing of its inside
+
+
+def test_credentials_are_looked_for_on_this_computer_alone(stack: Stack) -> None:
+    stack.env = {name: value for name, value in stack.env.items() if not name.startswith("AWS_ACCESS_")}
+    with socket.create_server(("127.0.0.1", 0)) as metadata:
+        stack.env["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = f"http://127.0.0.1:{metadata.getsockname()[1]}"
+        stack.give()
+        assert "no credentials: set `aws:accessKey`" in stack.fails("preview")
+        metadata.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            metadata.accept()
 
 
 def test_an_endpoint_in_the_configuration_must_be_loopback_too(stack: Stack) -> None:
@@ -469,8 +690,10 @@ def test_an_endpoint_in_the_configuration_must_be_loopback_too(stack: Stack) -> 
     assert "endpoint of s3 must be on loopback" in stack.fails("preview")
 
 
-def test_an_error_of_aws_is_shown_with_its_code_and_message(stack: Stack) -> None:
-    stack.write(PROGRAM.replace("ami=image.id", 'ami="ami-0123456789abcdef0"').replace("root_block_device", "#"))
+def test_an_error_of_aws_is_shown_with_its_code_and_message(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "ENABLE_AMI_VALIDATION", True)
+    no_image = PROGRAM.replace("ami=image.id", 'ami="ami-0123456789abcdef0"')
+    stack.write(no_image.replace("    root_block_device", "    # root_block_device"))
     stack.give()
     shown = stack.fails("up", "--yes", "--skip-preview")
     assert "creating EC2 Instance: operation error EC2: RunInstances" in shown

@@ -9,6 +9,8 @@ import re
 import shutil
 import subprocess
 import sys
+from ast import literal_eval
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -148,7 +150,8 @@ def test_a_second_run_has_nothing_to_do_and_says_one_line(lab: Lab) -> None:
     said = lab.ready()["said"]
     assert len(said.splitlines()) == 1
     assert "built from Go modules" in said
-    assert "our stand-in" in said
+    assert "command plugin 1.2.1: our stand-in" in said
+    assert "aws plugin 7.51.1: our stand-in" in said
     assert lab.noted("builds") == ["pulumi", "plugin"]
 
 
@@ -275,7 +278,9 @@ def test_an_official_plugin_that_can_be_downloaded_is_used(lab: Lab) -> None:
     (lab.fakes / "download").write_text("0")
     ready = lab.ready()
     assert "command plugin 1.2.1: official" in ready["said"]
+    assert "aws plugin 7.51.1: official, which Pulumi downloads when a stack needs it" in ready["said"]
     assert "PULUMI_HOME" not in ready["env"]
+    assert lab.noted("downloads") == ["asked"]
 
 
 def test_an_official_plugin_that_is_installed_is_used_without_a_download(lab: Lab) -> None:
@@ -299,6 +304,24 @@ def test_a_download_that_failed_is_not_tried_again_and_the_users_pulumi_home_sta
     assert Path(home).is_relative_to(lab.cache)
     assert lab.noted("downloads") == ["asked"]
     assert not (lab.home / ".pulumi").exists()
+
+
+def test_an_official_aws_plugin_that_is_installed_is_used_beside_our_command_plugin(lab: Lab) -> None:
+    folder = lab.home / ".pulumi/plugins/resource-aws-v7.51.1"
+    lab.program("pulumi-resource-aws", "", folder)
+    ready = lab.ready()
+    assert "command plugin 1.2.1: our stand-in" in ready["said"]
+    assert f"aws plugin 7.51.1: official ({folder})" in ready["said"]
+    assert ready["env"]["PATH"].startswith(f"{folder}:")
+    assert Path(ready["env"]["PULUMI_HOME"]).is_relative_to(lab.cache)
+
+
+def test_a_changed_aws_stand_in_is_installed_anew_without_another_build(lab: Lab) -> None:
+    home = lab.ready()["env"]["PULUMI_HOME"]
+    with (lab.checkout / "toolchain/aws_plugin/main.py").open("a") as source:
+        source.write("# changed\n")
+    assert lab.ready()["env"]["PULUMI_HOME"] != home
+    assert lab.noted("builds") == ["pulumi", "plugin"]
 
 
 def test_a_changed_stand_in_is_installed_anew(lab: Lab) -> None:
@@ -381,14 +404,15 @@ def test_missing_packages_are_installed_after_the_lists_are_renewed(lab: Lab) ->
     assert (lab.fakes / "apt").read_text().splitlines() == [install, "update", install]
 
 
-def test_the_lock_file_pins_what_requirements_and_the_dev_extra_ask_for() -> None:
+def test_the_lock_file_pins_what_requirements_and_the_extras_ask_for() -> None:
     pinned = {}
     for line in (ROOT / "toolchain/constraints.txt").read_text().splitlines():
         requirement = Requirement(line) if line and not line.startswith("#") else None
         if requirement is not None and (requirement.marker is None or requirement.marker.evaluate()):
             pinned[requirement.name.replace("_", "-")] = str(requirement.specifier).removeprefix("==")
-    dev = re.search(r"^dev = (\[.*?\])", (ROOT / "pyproject.toml").read_text(), re.DOTALL | re.MULTILINE)
-    assert dev is not None
+    project = (ROOT / "pyproject.toml").read_text()
+    extras = re.findall(r"^(?:aws|dev) = (\[.*?\]$)", project, re.DOTALL | re.MULTILINE)
+    assert len(extras) == 2
     asked = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
-    for requirement in map(Requirement, [*asked, *json.loads(dev[1])]):
+    for requirement in map(Requirement, [*asked, *chain(*map(literal_eval, extras))]):
         assert requirement.specifier.contains(pinned[requirement.name]), requirement

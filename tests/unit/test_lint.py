@@ -18,7 +18,7 @@ SHELL = [".ci/run"]
     [
         ["ruff", "check", "."],
         ["ruff", "format", "--check", "."],
-        ["mypy", "sftp_jail", "__main__.py", "toolchain/steps", "ci", "tests"],
+        ["mypy", "sftp_jail", "__main__.py", "toolchain/steps", "toolchain/aws_plugin", "ci", "tests"],
     ],
     ids=" ".join,
 )
@@ -46,9 +46,7 @@ def test_go_is_clean(linter: list[str], monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_workflows_are_clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert shutil.which("shellcheck"), (
-        "shellcheck, which actionlint runs, is not installed: toolchain/setup --for test"
-    )
+    assert shutil.which("shellcheck"), "shellcheck, which actionlint runs, is not installed: toolchain/setup --for test"
     monkeypatch.syspath_prepend(ROOT / "toolchain")
     actionlint = importlib.import_module("steps.actionlint").ensure(ROOT / "toolchain", Path(sys.prefix))
     workflows = sorted((ROOT / ".github/workflows").iterdir())

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from botocore.exceptions import ClientError  # type: ignore[import-untyped]
-
-from .aws import Call, NotThere, absent, code, doing, tags_of
+from .aws import Call, NotThere, absent, doing, tags_of
 from .resource import MINUTE, Inputs, Resource, State, picked, tag_specifications
 from .schema import OUTPUT, TAGS, Property, Schema
 
@@ -111,9 +110,9 @@ class EipAssociation(Resource):
     def create(self, call: Call, inputs: Inputs) -> str:
         wanted = picked(inputs, self.GIVEN)
         with doing("creating EC2 EIP Association"):
-            attempt = Association(call, wanted)
-            call.persist(attempt, ("InvalidInstanceID",))  # the instance is still pending
-        return attempt.id
+            # The instance is still pending.
+            answer = call.persist(lambda: call.ec2.associate_address(**wanted), ("InvalidInstanceID",))
+        return str(answer["AssociationId"])
 
     def read(self, call: Call, id: str, state: State) -> State:
         with doing(f"reading EC2 EIP Association ({id})"), absent(ASSOCIATION_GONE):
@@ -128,23 +127,9 @@ class EipAssociation(Resource):
         _disassociate(call, id)
 
 
-class Association:
-    """A request that may have to be made again."""
-
-    def __init__(self, call: Call, wanted: dict[str, Any]) -> None:
-        self.call, self.wanted, self.id = call, wanted, ""
-
-    def __call__(self) -> None:
-        self.id = str(self.call.ec2.associate_address(**self.wanted)["AssociationId"])
-
-
 def _disassociate(call: Call, association: str) -> None:
-    with doing(f"disassociating EC2 EIP ({association})"):
-        try:
-            call.ec2.disassociate_address(AssociationId=association)
-        except ClientError as error:
-            if code(error) != ASSOCIATION_GONE:
-                raise
+    with contextlib.suppress(NotThere), doing(f"disassociating EC2 EIP ({association})"), absent(ASSOCIATION_GONE):
+        call.ec2.disassociate_address(AssociationId=association)
 
 
 def _public_name(address: str, region: str) -> str:

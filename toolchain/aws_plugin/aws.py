@@ -175,13 +175,12 @@ class Call:
             f"(last state: '{seen.state}', timeout: {self.seconds:g}s){why}"
         )
 
-    def persist(self, attempt: Callable[[], object], while_code: Collection[str]) -> None:
-        """Try until AWS no longer answers with one of the error codes, or until the time is up."""
+    def persist(self, attempt: Callable[[], Any], while_code: Collection[str]) -> Any:
+        """Try until AWS no longer answers with one of the error codes, or until the time is up; returns its answer."""
         pauses = self.pauses()
         while True:
             try:
-                attempt()
-                return
+                return attempt()
             except ClientError as error:
                 if code(error) not in while_code or next(pauses, self) is self:
                     raise
@@ -239,17 +238,15 @@ def tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
 def _session(configuration: Mapping[str, Any]) -> boto3.Session:
     """A session whose credentials are given, or lie in the environment or the user's files: no role, no metadata
     service, no process is asked for any, because those are not on loopback."""
-    base = botocore.session.Session(profile=configuration.get("profile"))
-    chain = base.get_component("credential_provider")
-    chain.providers = [one for one in chain.providers if one.METHOD in STATIC_CREDENTIALS]
-    if configuration.get("accessKey"):
-        base.set_credentials(configuration["accessKey"], configuration.get("secretKey"), configuration.get("token"))
-    try:
+    with doing("unable to validate AWS credentials.\nDetails"):
+        base = botocore.session.Session(profile=configuration.get("profile"))
+        chain = base.get_component("credential_provider")
+        chain.providers = [one for one in chain.providers if one.METHOD in STATIC_CREDENTIALS]
+        if configuration.get("accessKey"):
+            base.set_credentials(configuration["accessKey"], configuration.get("secretKey"), configuration.get("token"))
         if base.get_credentials() is None:
-            raise Failure("No valid credential sources found: set `aws:accessKey`, AWS_ACCESS_KEY_ID, or a profile")
+            raise Failure("no credentials: set `aws:accessKey`, AWS_ACCESS_KEY_ID or `aws:profile`")
         return boto3.Session(botocore_session=base, region_name=region_of(configuration))
-    except BotoCoreError as error:
-        raise Failure(f"unable to validate AWS credentials.\nDetails: {error}") from error
 
 
 def _endpoints(configuration: Mapping[str, Any]) -> dict[str, str]:

@@ -34,14 +34,6 @@ DISK: Schema = {
 DISK_OF_VOLUME = {"iops": "iops", "throughput": "throughput", "volumeSize": "size", "volumeType": "type"}
 """What of a disk can be modified, and what the volume calls it."""
 
-METADATA: Schema = {
-    "httpEndpoint": Property(computed=True),
-    "httpProtocolIpv6": Property(computed=True),
-    "httpPutResponseHopLimit": Property(computed=True),
-    "httpTokens": Property(computed=True),
-    "instanceMetadataTags": Property(computed=True),
-}
-
 METADATA_IN_AWS = {
     "httpEndpoint": "HttpEndpoint",
     "httpProtocolIpv6": "HttpProtocolIpv6",
@@ -49,6 +41,10 @@ METADATA_IN_AWS = {
     "httpTokens": "HttpTokens",
     "instanceMetadataTags": "InstanceMetadataTags",
 }
+
+METADATA: Schema = dict.fromkeys(METADATA_IN_AWS, Property(computed=True))
+
+PROTECTIONS = {"disableApiStop": "DisableApiStop", "disableApiTermination": "DisableApiTermination"}
 
 
 class Instance(Resource):
@@ -121,13 +117,8 @@ class Instance(Resource):
         return [name for name in ("userData", "userDataBase64") if name in changed]
 
     def create(self, call: Call, inputs: Inputs) -> str:
-        request = picked(inputs, {"ami": "ImageId", "instanceType": "InstanceType", "keyName": "KeyName"})
-        for name, theirs in {
-            "disableApiStop": "DisableApiStop",
-            "disableApiTermination": "DisableApiTermination",
-        }.items():
-            if name in inputs:
-                request[theirs] = inputs[name]
+        names = {"ami": "ImageId", "instanceType": "InstanceType", "keyName": "KeyName", **PROTECTIONS}
+        request = picked(inputs, names)
         if zone := inputs.get("availabilityZone"):
             request["Placement"] = {"AvailabilityZone": zone}
         if user_data := _user_data(inputs):
@@ -236,10 +227,7 @@ class Instance(Resource):
             if {"userData", "userDataBase64"} & set(changed):
                 encoded = base64.b64encode(_user_data(inputs)).decode()
                 self._modify_stopped(call, id, Attribute="userData", Value=encoded)
-            for name, theirs in {
-                "disableApiStop": "DisableApiStop",
-                "disableApiTermination": "DisableApiTermination",
-            }.items():
+            for name, theirs in PROTECTIONS.items():
                 if name in changed:
                     self._modify(call, id, **{theirs: {"Value": inputs[name]}})
             if "metadataOptions" in changed:

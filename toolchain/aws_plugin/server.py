@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import grpc  # type: ignore[import-untyped]
 from google.protobuf import empty_pb2, json_format, struct_pb2  # type: ignore[import-untyped]
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc, status_pb2
-from pulumi.runtime.rpc import UNKNOWN
+from pulumi.runtime.rpc import UNKNOWN, unwrap_rpc_secret
 
 from .addresses import Eip, EipAssociation
 from .attachments import VolumeAttachment
@@ -67,7 +67,8 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
     def CheckConfig(self, request, context):
         inputs = without_nulls(decode(request.news))
         with failures(context):
-            decode_configuration({name: value for name, value in inputs.items() if not has_unknowns(value)})
+            plain = unsecret(inputs)
+            decode_configuration({name: value for name, value in plain.items() if not has_unknowns(value)})
         if "region" not in inputs and (region := region_of({})):
             inputs["region"] = region
         return provider_pb2.CheckResponse(inputs=encode(inputs))
@@ -82,7 +83,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         )
 
     def Configure(self, request, context):
-        given = without_nulls(decode(request.args))
+        given = unsecret(without_nulls(decode(request.args)))
         with failures(context):
             self._aws = Aws(decode_configuration(given))
         return provider_pb2.ConfigureResponse(supportsPreview=True)
@@ -157,7 +158,8 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
             changed = {top(path) for path in difference(kind.schema, state, inputs)}
             if request.preview:
                 unknown = dict.fromkeys(kind.unsettled(changed), UNKNOWN)
-                return provider_pb2.UpdateResponse(properties=encode(merged(state, {**unknown, **inputs})))
+                kept = {name: one for name, one in state.items() if name not in changed or name in inputs}
+                return provider_pb2.UpdateResponse(properties=encode(merged(kept, {**unknown, **inputs})))
             call = self.call(inputs, request.timeout or kind.update_seconds)
             try:
                 if "tagsAll" in changed:
@@ -287,6 +289,13 @@ def decode(struct: struct_pb2.Struct) -> dict[str, Any]:
     return {name: _whole(value) for name, value in json_format.MessageToDict(struct).items()}
 
 
+def unsecret(value: Any) -> Any:
+    """`value` without the marks of secrets. Only a provider's configuration has them: of resources, the engine keeps
+    them to itself, because this provider does not say that it accepts any."""
+    plain = unwrap_rpc_secret(value)
+    return {name: unsecret(one) for name, one in plain.items()} if isinstance(plain, dict) else plain
+
+
 def _whole(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _whole(one) for name, one in value.items()}
@@ -304,24 +313,27 @@ def encode(values: Mapping[str, Any]) -> struct_pb2.Struct:
 
 @contextlib.contextmanager
 def failures(context: grpc.ServicerContext) -> Iterator[None]:
-    """Answer with the message of a Failure; with all that is known of an error that is our own."""
+    """Answer with an error where there is one."""
     try:
         yield
-    except Failure as failure:
-        context.abort(grpc.StatusCode.UNKNOWN, str(failure))
-    except NotThere:
-        context.abort(grpc.StatusCode.NOT_FOUND, "AWS knows nothing of it")
     except Exception as error:
         if context.code() is None:  # else it was aborted already
-            context.abort(grpc.StatusCode.INTERNAL, "".join(traceback.format_exception(error)))
+            context.abort(grpc.StatusCode.UNKNOWN, words(error))
         raise
+
+
+def words(error: Exception) -> str:
+    """What the user is told; of an error that is our own, all that is known."""
+    if isinstance(error, NotThere):
+        return "couldn't find resource; `pulumi refresh` takes what is gone out of the state"
+    return str(error) if isinstance(error, Failure) else "".join(traceback.format_exception(error))
 
 
 def abort_half_done(
     context: grpc.ServicerContext, error: Exception, id: str, state: State, inputs: Mapping[str, Any]
 ) -> NoReturn:
     """Answer that something exists and is not as it should be, so that it is kept in the state and tried again."""
-    message = str(error) if isinstance(error, Failure) else "".join(traceback.format_exception(error))
+    message = words(error)
     half_done = provider_pb2.ErrorResourceInitFailed(
         id=id, properties=encode(state), reasons=[message], inputs=encode(inputs)
     )

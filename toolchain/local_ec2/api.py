@@ -4,9 +4,11 @@ Where moto accepts what EC2 refuses, and a machine would show it, it is refused 
 (docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html).
 """
 
+import base64
 import ipaddress
 import sys
 import threading
+import traceback
 from typing import Any
 
 from moto.core.responses import ActionResult
@@ -38,9 +40,14 @@ class Api(EC2Response):
     def call_action(self) -> Any:
         """Answer a request; what has happened to machines since the last one is known by then."""
         with LOCK:
-            if self.computer.notice():
-                self._settle()
-            return super().call_action()
+            try:
+                if self.computer.notice():
+                    self._settle()
+                return super().call_action()
+            except Exception as fault:
+                # What moto has no answer for, and our own faults: a client retries what is not in EC2's form.
+                traceback.print_exc()
+                return super().serialized(ActionResult(EC2ClientError("InternalFailure", repr(fault))))
 
     def serialized(self, action_result: ActionResult) -> Any:
         """The answer, or an InternalError where machines cannot be made to agree with it."""
@@ -141,6 +148,10 @@ class Api(EC2Response):
             given = self._get_param(f"{name}.Value") is not None
             if (given or self._get_param("Attribute", "").lower() == name.lower()) and instance.state != "stopped":
                 refuse_state(instance)
+        if (plain := self._get_param("UserData.Value")) is not None:
+            # The request's own base64 is off by now; moto expects another one below it.
+            instance.user_data = Base64EncodedString.from_encoded_bytes(base64.b64encode(plain))
+            return ActionResult({})
         result = super().modify_instance_attribute()
         if self._get_param("Groups"):
             instance.nics[0]._group_set = list(instance.security_groups)
@@ -215,6 +226,8 @@ class Api(EC2Response):
                 raise EC2ClientError("OperationNotPermitted", "Unable to detach root volume of a running instance")
             if self.computer.is_mounted(volume):
                 raise EC2ClientError("IncorrectState", f"The volume '{volume.id}' is mounted: unmount it in the VM")
+        if volume.attachment is not None:  # moto wants to be told what it knows
+            self.params.setdefault("InstanceId", volume.attachment.instance_id)
         return super().detach_volume()
 
     def _volume(self) -> Volume:
