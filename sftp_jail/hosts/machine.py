@@ -317,6 +317,7 @@ def end(directory: Path) -> None:
         with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
             os.kill(int((directory / "supervisor.pid").read_text()), signal.SIGTERM)
         time.sleep(0.02)
+    remove_groups(control_groups(directory))
     address = directory / "address"
     if address.exists():  # its supervisor was killed, or else it would have taken the link away itself
         release_network(address.read_text() or None)
@@ -355,6 +356,9 @@ def supervise(machine: Machine) -> None:
     with sole_supervisor(directory):
         (directory / "supervisor.pid").write_text(str(os.getpid()))
         root = mount(machine.rootfs, directory)
+        groups = control_groups(directory)
+        for group in groups:
+            group.mkdir(exist_ok=True)
         payload = subprocess.Popen(
             [
                 # The machine outlives a systemd-nspawn that is killed, but not the process namespace around both.
@@ -369,7 +373,7 @@ def supervise(machine: Machine) -> None:
             # Without it, where this computer has control groups of both kinds, the machine's systemd is not told when
             # a session has ended, and its shutdown waits for that.
             env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
-            preexec_fn=functools.partial(die_with, os.getpid()),
+            preexec_fn=functools.partial(begin_payload, os.getpid(), groups),
         )
         address = None
         try:
@@ -384,6 +388,7 @@ def supervise(machine: Machine) -> None:
             with contextlib.suppress(ProcessLookupError, IndexError, FileNotFoundError):
                 os.kill(child(payload.pid), signal.SIGKILL)
             payload.wait()
+            remove_groups(groups)
             release_network(address)
             answer.unlink(missing_ok=True)
             (directory / "address").unlink(missing_ok=True)
@@ -409,7 +414,7 @@ def hold(machine: Machine, payload: subprocess.Popen, address: str, ends: list[i
 def sole_supervisor(directory: Path) -> Iterator[None]:
     """Hold the machine's lock; `Problem` if another supervisor does."""
     with open(directory / "lock", "w") as lock:
-        for _ in range(50):  # `is_running` takes it for a moment to look
+        for _ in range(10):  # `is_running` takes it for a moment to look
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
@@ -447,6 +452,39 @@ def furnish(root: Path, spec: Spec) -> None:
     authorized = root / "home/admin/.ssh/authorized_keys"
     authorized.write_text(f"{spec.admin_key}\n")
     os.chown(authorized, 1000, 1000)
+
+
+def control_groups(directory: Path) -> list[Path]:
+    """The groups that are a machine's alone, in each hierarchy where systemd-nspawn makes some below its own.
+
+    With --keep-unit it gives all machines the same names there, and each machine's systemd ends what it finds.
+    """
+    name = f"sftp-jail-{hashlib.sha256(str(directory).encode()).hexdigest()[:12]}"
+    found = []
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        place, mounted = line.split(" - ")
+        kind, _, options = mounted.split(" ", 2)
+        if kind == "cgroup2" or (kind == "cgroup" and "name=systemd" in options.split(",")):
+            found.append(Path(place.split()[4], name))
+    return found
+
+
+def remove_groups(groups: list[Path]) -> None:
+    """Remove a dead machine's groups; a process leaves its group a moment after it has died."""
+    deadline = time.monotonic() + 2
+    for group in groups:
+        while group.exists() and time.monotonic() < deadline:
+            for folder, _, _ in os.walk(group, topdown=False):
+                with contextlib.suppress(OSError):
+                    os.rmdir(folder)
+            time.sleep(0.005)
+
+
+def begin_payload(parent: int, groups: list[Path]) -> None:
+    """Have the kernel put this process into the groups, and kill it when its parent is gone."""
+    for group in groups:
+        (group / "cgroup.procs").write_text("0")
+    die_with(parent)
 
 
 def die_with(parent: int) -> None:

@@ -11,11 +11,10 @@ from typing import Any, NamedTuple, Optional
 
 from .findings import ANYONE, DATA, FORBID_ANYONE, NO_SETTINGS, UNREADABLE, Findings, says_anyone
 from .policy import Policy
-from .preview import KNOWN_KINDS, Change, Preview, spec_of
+from .preview import COMMAND, INSTANCE, KNOWN_KINDS, Change, Preview, spec_of
 from .style import Style
 
 JAIL_USER = "sftp-jail:index:JailUser"
-COMMAND = "command:remote:Command"
 PASSWORD = ".password"
 """The end of the name of the Command that sets a user's password."""
 
@@ -31,6 +30,9 @@ MONTHS = (
 )
 
 ABANDONED = "Stays on the server, with nobody to remove it"
+
+REMOVE_ALONE = "To be removed in a run that does not replace the VM"
+"""The deletion goes with the old VM, and the new one finds the login on the data volume."""
 
 
 # Words
@@ -237,6 +239,7 @@ class Access:
         users = users_of(preview.changes)
         self.reviewed = {change.urn for user in users for change in user.changes}
         self.ending = preview.ending
+        self.replaced_vms = {c.urn for c in preview.changes if c.type == INSTANCE and c.kind == "replace"}
         self.new = [user for user in users if user.kind in ("create", "import")]
         self.removed = [user for user in users if user.kind == "delete"]
         coming_or_going = [*self.new, *self.removed]
@@ -304,6 +307,8 @@ class Access:
             return "; how, this preview does not say"
         if account.kept:
             return " from the stack alone: the login stays on the server"
+        if account.before.get("deletedWith") in self.replaced_vms:
+            return " from the stack, while the VM is replaced and keeps its data volume: nothing ends the login"
         if account.before.get("deletedWith") in self.ending:
             return " with its host"
         spec = user.before
@@ -481,9 +486,14 @@ class Access:
                 self.warnings.add("Removed and made anew in one run, where the removal comes last", name)
             if user.account is not None and user.account.kept:
                 self.warnings.add(ABANDONED, name)
+            if user.account is not None and user.account.state.get("deletedWith") in self.replaced_vms:
+                self.warnings.add(REMOVE_ALONE, name)
             if isinstance(user.before, Mapping) and user.before.get("deleteData") is True:
                 self.warnings.add(DATA, f"uploads of {name}")
         for user in self.changed:
+            secret = user.password
+            if secret is not None and secret.kind == "delete" and secret.state.get("deletedWith") in self.replaced_vms:
+                self.warnings.add(REMOVE_ALONE, f"the password of {self.style.user(user.name)}")
             before, after = user.before, user.after
             if user.kind != "update" or not isinstance(before, Mapping) or not isinstance(after, Mapping):
                 continue

@@ -16,6 +16,8 @@ UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 """A text that is known once `up` is there (sdk/go/common/resource/plugin: UnknownStringValue)."""
 
 STACK = "pulumi:pulumi:Stack"
+COMMAND = "command:remote:Command"
+INSTANCE = "aws:ec2/instance:Instance"
 
 KINDS = {
     "replace": "replace",

@@ -4,17 +4,15 @@ import json
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
-from .access import COMMAND
 from .findings import ANYONE, DATA, FORBID_ANYONE, NO_SETTINGS, UNREADABLE, Findings, says_anyone
 from .policy import Policy
-from .preview import KNOWN_KINDS, SECRET, UNKNOWN, Change, Preview, spec_of
+from .preview import COMMAND, INSTANCE, KNOWN_KINDS, SECRET, UNKNOWN, Change, Preview, spec_of
 from .style import Style
 
 JAIL = "sftp-jail:index:SftpJail"
 INGRESS_RULE = "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule"
 SECURITY_GROUP = "aws:ec2/securityGroup:SecurityGroup"
 OLD_RULE = "aws:ec2/securityGroupRule:SecurityGroupRule"
-INSTANCE = "aws:ec2/instance:Instance"
 VOLUME = "aws:ebs/volume:Volume"
 
 WEAKER = "A weaker setting"
@@ -256,15 +254,19 @@ class Server:
     def _opening(self, change: Change) -> str:
         """An ingress rule, as what it opens and closes."""
         before, after = change.inputs()
-        old, new = self._hole(before), self._hole(after)
+        (old_ports, old), (ports, new) = self._hole(before), self._hole(after)
         if change.kind == "delete":
-            return f"{old} kept open, though no longer in the stack" if change.kept else f"{old} no longer open"
+            kept = "stays open, though it leaves the stack," if change.kept else "closed"
+            return f"{old_ports} {kept} to {old}"
         if change.kind in ("create", "import"):
-            return f"{new} opened" if change.kind == "create" else f"{new}, open already, taken over"
-        words = f"{new} opened, {old} no longer" if old != new else f"{new} as before"
-        return f"{words} ({change.kind}d)"
+            return f"{ports} {'opened' if change.kind == 'create' else 'taken over, which is open'} to {new}"
+        if (old_ports, old) == (ports, new):
+            return f"{ports} as open to {new} as before, but the rule is {change.kind}d"
+        closed = f"closed to {old}" if ports == old_ports else f"{old_ports} closed to {old}"
+        return f"{ports} opened to {new}, {closed}"
 
-    def _hole(self, rule: Mapping[str, Any]) -> str:
+    def _hole(self, rule: Mapping[str, Any]) -> tuple[str, str]:
+        """The ports of an ingress rule, and whom it lets in."""
         low, high = rule.get("fromPort"), rule.get("toPort")
         ports = "every port" if low in (None, -1) else f"port {self._known(low)}"
         if low != high:
@@ -272,7 +274,7 @@ class Server:
         sources = ("cidrIpv4", "cidrIpv6", "prefixListId", "referencedSecurityGroupId")
         who = [self._known(rule[key]) for key in sources if rule.get(key) is not None]
         description = f" ({self.style.json(rule['description'])})" if rule.get("description") else ""
-        return f"{ports} to {' and '.join(who) or '(nobody named)'}{description}"
+        return ports, f"{' and '.join(who) or '(nobody named)'}{description}"
 
     def _meta(self, change: Change) -> Iterable[str]:
         """What changes of how Pulumi treats it."""

@@ -129,6 +129,16 @@ def test_it_is_reached_through_a_jump_host(shared: Project, server: Machine) -> 
     shared.up()
     assert server.sftp("jack", shared.key("jack", "laptop"), "ls").code == 0
     assert json.loads(shared("stack", "output", "--json").out)["address"] == "127.0.0.1"
+    # And so is it by a stack that is attached to this one.
+    jill = shared.key("jill", "laptop")
+    users = {"jill": {"keys": {"laptop": jill.public}}}
+    shared.write("jill", {"sftp-jail:host": {"kind": "stack", "stack": STACK}, "sftp-jail:users": users})
+    assert shared("stack", "init", "jill", "--no-select").code == 0
+    done = shared("up", "--yes", "--skip-preview", "--stack", "jill")
+    assert done.code == 0, done.out + done.err
+    assert server.sftp("jill", jill, "ls").code == 0
+    assert shared("destroy", "--yes", "--skip-preview", "--stack", "jill").code == 0
+    assert server.sftp("jill", jill, "ls").code != 0
     assert shared("destroy", "--yes", "--skip-preview").code == 0
 
 

@@ -102,6 +102,16 @@ def test_run_hands_over_input_output_and_exit_status(machine: Machine) -> None:
     assert done == Done(7, "yes", "no\n")
 
 
+def test_its_services_are_out_of_reach_of_another_machine_s_systemd(machine: Machine, trixie: Machine) -> None:
+    """As control groups have it: these may be the same for both, while process ids never are."""
+    machine.root("systemd-run", "--quiet", "--unit=alone", "sleep", "600")
+    assert "sleep" in machine.root(
+        "sh", "-c", "cat /proc/$(cat /sys/fs/cgroup/system.slice/alone.service/cgroup.procs)/comm"
+    )
+    assert trixie.run("ls", "/sys/fs/cgroup/system.slice/alone.service").code != 0
+    assert trixie.run("ls", "/sys/fs/cgroup/system.slice/ssh.service").code == 0
+
+
 def test_it_reboots_itself_and_is_up_again_at_its_address(machine: Machine, tmp_path: Path) -> None:
     def boot_id() -> str:
         return machine.run("cat", "/proc/sys/kernel/random/boot_id").out

@@ -541,6 +541,23 @@ def test_a_replaced_local_host_is_warned_of_with_the_data_on_it_and_takes_its_us
     assert done.code == 1
 
 
+def test_a_user_who_is_removed_while_the_vm_is_replaced_keeps_the_login_on_the_data_volume(run: Run) -> None:
+    types = "sftp-jail:index:AwsHost$aws:ec2/instance:Instance"
+    vm = step("replace", types, "host", {"ami": "a"}, {"ami": "b"})
+    done = run(digest(stack(), vm, user("delete", "jill", {}, was={"deletedWith": vm["urn"]})))
+    assert (
+        "**jill**: removed from the stack, while the VM is replaced and keeps its data volume: nothing ends the login"
+    ) in lines(done)
+    assert "To be removed in a run that does not replace the VM: **jill**" in lines(done)
+    secret = password("delete", "ann", True, False, was={"deletedWith": vm["urn"]})
+    done_ann = run(digest(stack(), vm, user("replace", "ann", {}, {}), secret))
+    assert "To be removed in a run that does not replace the VM: the password of **ann**" in lines(done_ann)
+    assert {"The host is replaced: AWS host (`Instance`)", "AWS host (`Instance`): replaced: ami a → b"} <= set(
+        lines(done)
+    )
+    assert "Data that will be deleted" not in done.out
+
+
 @pytest.mark.parametrize("op", ["delete", "replace"])
 @pytest.mark.parametrize("kept", [False, True], ids=["deleted", "kept"])
 def test_a_data_volume_that_goes_is_warned_of_unless_it_is_kept(run: Run, op: str, kept: bool) -> None:
@@ -566,20 +583,21 @@ def rule(cidr: Any, description: Any = "SSH for users") -> Step:
 
 def test_a_port_is_said_to_open_and_to_close(run: Run) -> None:
     old, new = rule("203.0.113.0/24"), rule("198.51.100.0/24")
-    assert "AWS: port 22 to 203.0.113.0/24 (`SSH for users`) opened" in lines(
+    assert "AWS: port 22 opened to 203.0.113.0/24 (`SSH for users`)" in lines(
         run(digest(stack(), step("create", INGRESS, "r", None, old)))
     )
-    assert "AWS: port 22 to 203.0.113.0/24 (`SSH for users`) no longer open" in lines(
+    assert "AWS: port 22 closed to 203.0.113.0/24 (`SSH for users`)" in lines(
         run(digest(stack(), step("delete", INGRESS, "r", old)))
     )
     done = run(digest(stack(), step("update", INGRESS, "r", old, new)))
-    assert "198.51.100.0/24 (`SSH for users`) opened, port 22 to 203.0.113.0/24 (`SSH for users`) no longer" in done.out
+    opened, closed = (f"to {cidr} (`SSH for users`)" for cidr in ("198.51.100.0/24", "203.0.113.0/24"))
+    assert f"AWS: port 22 opened {opened}, closed {closed}" in lines(done)
     assert done.code == 0
 
 
 def test_a_rule_without_ports_is_every_port(run: Run) -> None:
     everything = {"cidrIpv4": "203.0.113.0/24", "ipProtocol": "-1"}
-    assert "AWS: every port to 203.0.113.0/24 opened" in lines(
+    assert "AWS: every port opened to 203.0.113.0/24" in lines(
         run(digest(stack(), step("create", INGRESS, "r", None, everything)))
     )
 
