@@ -189,3 +189,17 @@ def test_removing_a_user_who_was_deleted_by_hand_archives_what_he_left(jail: Mac
     assert done.code == 0, done
     assert "uploads/left" in jail.root("sh", "-c", "tar tf $(ls -t /sftp/archive/jack-*.tar | head -n 1)")
     assert jail.run("test", "-e", "/sftp/jail/jack").code == 1
+
+
+@pytest.mark.parametrize("link", ["/sftp", "/sftp/jail", "/sftp/jail/jack", "/sftp/jail/jack/uploads"])
+def test_a_symbolic_link_in_the_chain_is_refused_and_not_followed(jail: Machine, jack: Key, link: str) -> None:
+    add(jail, "jack", laptop=jack)
+    jail.root("sh", "-c", f"mv {link} /aside && mkdir -m 0755 /elsewhere && ln -s /elsewhere {link}")
+    try:
+        done = jail.jailctl("apply-jail", JAIL)
+        assert done.code == 1
+        assert f"{link} is not what belongs there" in done.err
+        assert jail.root("sh", "-c", "ls -A /elsewhere; stat -c %a:%u /elsewhere") == "755:0\n"
+        assert jail.sftp("jack", jack, "put /etc/hostname x").code != 0
+    finally:
+        jail.root("sh", "-c", f"rm {link} && mv /aside {link} && rm -r /elsewhere")

@@ -134,6 +134,14 @@ def test_nothing_but_an_aws_stack_loads_pulumi_aws():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
+@pytest.mark.parametrize("path", ["srv/sftp", "/srv/%x", "/", "/etc", "/home", "/srv/my jails"])
+def test_no_path_of_the_server_can_be_configured(faults, path):
+    for key in ("root", "chrootDirectory", "uploads", "log"):
+        paths, message = faults({key: path})
+        assert paths == [key]
+        assert "an unknown key" in message
+
+
 # Each fault has its place, and a remedy
 
 
