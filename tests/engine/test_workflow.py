@@ -77,6 +77,7 @@ class Runner:
             if "kind: local" not in file.read_text():
                 file.unlink()
         self.python = Path(ready["python"])
+        (self.origin / "venv").symlink_to(self.python.parent.parent)
         self.secrets = secrets
         self.backend = f"file://{folder}/state"
         (folder / "state").mkdir()

@@ -434,6 +434,18 @@ def test_a_volume_is_imported_by_its_id_and_retained(stack: Stack, api: Api) -> 
     assert api.volume(id)["State"] == "available"
 
 
+def test_an_import_by_the_cli_notes_the_inputs_that_a_program_would_give(stack: Stack, api: Api) -> None:
+    id = api.ec2.create_volume(AvailabilityZone="us-east-1a", Size=7, VolumeType="gp2")["VolumeId"]
+    stack.must("import", "aws:ebs/volume:Volume", "old", id, "--yes", "--skip-preview", "--generate-code=false")
+    noted = stack.states()["Volume old"]["inputs"]
+    assert {name: noted[name] for name in ("availabilityZone", "size", "type")} == {
+        "availabilityZone": "us-east-1a",
+        "size": 7,
+        "type": "gp2",
+    }
+    assert not {"arn", "createTime", "tags"} & noted.keys()
+
+
 def test_an_import_that_does_not_fit_is_refused(stack: Stack, api: Api) -> None:
     id = api.ec2.create_volume(AvailabilityZone="us-east-1b", Size=7, VolumeType="gp2")["VolumeId"]
     stack.write(IMPORTED.format(id=id))
@@ -755,14 +767,18 @@ def plugin() -> Path:
 
 @pytest.mark.parametrize("end", ["its stdin ends", "a signal"])
 def test_it_prints_its_port_and_ends_with_the_engine(end: str) -> None:
-    with subprocess.Popen([plugin(), "127.0.0.1:1"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
+    process = subprocess.Popen([plugin(), "127.0.0.1:1"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
         port = int(process.stdout.readline())
         socket.create_connection(("127.0.0.1", port)).close()
         if end == "a signal":
             process.send_signal(signal.SIGINT)
         else:
             process.stdin.close()
-        until(lambda: process.poll() is not None, "its end")
-    assert process.returncode == 0
+        assert process.wait(timeout=60) == 0
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()

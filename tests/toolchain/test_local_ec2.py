@@ -1,5 +1,6 @@
 """The local EC2: what is asked of it through AWS's own client happens to real machines, and ends with the server."""
 
+import hashlib
 import json
 import os
 import re
@@ -191,15 +192,17 @@ def name_of(volume: str) -> str:
 
 
 def traces(folder: Path, *addresses: str) -> list[str]:
-    """What there is of a server's machines: processes, mounts, loop devices, links and routes."""
+    """What there is of a server's machines: processes, mounts, loop devices, control groups, links and routes."""
     found = [f"process {line}" for line in processes_naming(folder)]
-    found += [line for line in Path("/proc/mounts").read_text().splitlines() if str(folder) in line]
+    found += [f"mount {line}" for line in Path("/proc/mounts").read_text().splitlines() if str(folder) in line]
     loops = Path("/sys/block").glob("loop*/loop/backing_file")
     found += [f"loop {path}" for path in loops if path.exists() and str(folder) in path.read_text()]
+    for directory in folder.glob("instances/*/machine"):
+        name = f"sftp-jail-{hashlib.sha256(str(directory).encode()).hexdigest()[:12]}"
+        found += [f"group {path}" for path in Path("/sys/fs/cgroup").rglob(name)]
+    links = call("ip", "-oneline", "address").out.splitlines()
     for address in addresses:
-        found += [
-            line for line in call("ip", "-oneline", "address").out.splitlines() if f" {neighbour(address)}/" in line
-        ]
+        found += [f"link {line}" for line in links if f" {neighbour(address)}/" in line]
         found += [f"route {line}" for line in call("ip", "route", "show", f"{address}/32").out.splitlines()]
     return found
 
@@ -214,6 +217,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that all tests share."""
     with Server(tmp_path_factory.mktemp("ec2")) as server:
         yield server
+
+
+@pytest.fixture
+def owner() -> Iterator[int]:
+    """A process that may end."""
+    with subprocess.Popen(["sleep", "600"]) as process:
+        yield process.pid
+        process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -485,22 +496,21 @@ def test_rules_of_every_kind_are_ones_that_nft_takes(server: Server, second: Vm)
 
 
 @pytest.mark.parametrize("end", ["SIGTERM", "SIGKILL", "owner"])
-def test_a_server_that_ends_however_leaves_nothing_that_runs(tmp_path: Path, end: str) -> None:
-    with subprocess.Popen(["sleep", "600"]) as owner, Server(tmp_path / "ec2", owner.pid) as server:
+def test_a_server_that_ends_however_leaves_nothing_that_runs(tmp_path: Path, owner: int, end: str) -> None:
+    with Server(tmp_path / "ec2", owner) as server:
         vm = Vm(server, tmp_path / "vm", ANYWHERE)
         volume, elastic = new_volume(server.ec2), server.ec2.allocate_address(Domain="vpc")["PublicIp"]
         server.ec2.associate_address(PublicIp=elastic, InstanceId=vm.id)
         server.ec2.attach_volume(VolumeId=volume, InstanceId=vm.id, Device="/dev/sdf")
         vm.root(f"mkfs.ext4 -q {name_of(volume)}; mount {name_of(volume)} /srv; (sleep 600 < /srv > /dev/null 2>&1 &)")
         kinds = {line.split()[0] for line in traces(server.directory, vm.address, elastic)}
-        assert {"process", "overlay", "loop", "route"} <= kinds, kinds
+        assert kinds == {"process", "loop", "link", "route", "group"}
         if end == "owner":
-            owner.kill()
+            os.kill(owner, signal.SIGKILL)
         else:
             server.process.send_signal(signal.Signals[end])
         server.process.wait(30)
         until_gone(server.directory, vm.address, elastic)
-        owner.kill()
 
 
 def test_a_directory_that_is_in_use_or_holds_something_else_is_refused(server: Server, tmp_path: Path) -> None:
