@@ -86,7 +86,8 @@ class SftpJail(pulumi.ComponentResource):
             for username, user in args.users.items()
         }
         if not args.attached:
-            self._guard(name, args, [*policy, *children.values()])
+            everything = [*policy, *children.values()]
+            self._guard(name, args, [*everything, self._prune(name, args, everything)])
 
         self.address = host.address
         self.port = host.port
@@ -129,6 +130,17 @@ class SftpJail(pulumi.ComponentResource):
                 sort_keys=True,
             ),
             opts=pulumi.ResourceOptions(parent=self, depends_on=[install]),
+        )
+
+    def _prune(self, name: str, args: SftpJailArgs, after: Sequence[pulumi.Resource]) -> pulumi.Resource:
+        """Once all users are there, removes those that only the machine before had: `deleted_with` had skipped it."""
+        return command(
+            f"{name}-prune",
+            args.host,
+            create=f"{JAILCTL} prune",
+            delete=None,
+            stdin=json.dumps({"owner": owner()}),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=after),
         )
 
     def _guard(self, name: str, args: SftpJailArgs, everything: Sequence[pulumi.Resource]) -> None:

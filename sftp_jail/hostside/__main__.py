@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator
+from functools import partial
 from typing import Callable, Optional
 
 from . import accounts, archive, audit, chroot, difference, keys, lock, process, spec, sshd, state
@@ -22,7 +23,29 @@ def jail_differences(jail: Jail) -> Iterator[Difference]:
     # On a machine that is new to the jails, they have records and no accounts yet.
     yield from sshd.differences(jail, [user for user in state.users() if accounts.entry(user) is not None])
     for user in state.users():
-        yield from user_differences(user, jail)
+        if not user.pending:
+            yield from user_differences(user, jail)
+
+
+def moved_differences(jail: Jail) -> Iterator[Difference]:
+    """Nobody's access on a machine that is new to the jails, but of those who are still asked for.
+
+    The users of other stacks are, as far as this one can tell: their stacks have no part in a change of machines.
+    Those of the stack that has the host, or had it, are not before it says so: one who was removed together with the
+    machine before was never removed from these jails.
+    """
+    before = state.jail()
+    if before is None or before.machine == jail.machine:
+        return
+    for user in state.users():
+        if user.owner in (before.owner, jail.owner) and not user.pending and accounts.entry(user) is None:
+            held = user._replace(keys={}, password_hash=None, pending=True)
+            yield Difference(
+                f"access of {user.username}",
+                "the machine's before",
+                "none, until his stack asks for him",
+                partial(state.write_user, held),
+            )
 
 
 def jail_removal_differences() -> Iterator[Difference]:
@@ -65,7 +88,8 @@ def apply_jail() -> list[str]:
     """Make this server a jail host, and put right every user that it has."""
     jail, _ = spec.read_jail(sys.stdin)
     with lock.held():
-        lines = difference.apply(jail_differences(jail))
+        lines = difference.apply(moved_differences(jail))
+        lines += difference.apply(jail_differences(jail))
         return lines + difference.apply(state.jail_differences(jail))
 
 
@@ -86,7 +110,9 @@ def release() -> list[str]:
 
 
 def _refuse_to_leave_others(tenancy: spec.Tenancy) -> None:
-    others = [f"{user.owner} ({user.username})" for user in state.users() if user.owner != tenancy.owner]
+    others = [
+        f"{user.owner} ({user.username})" for user in state.users() if user.owner != tenancy.owner and not user.pending
+    ]
     if others and not tenancy.force_destroy:
         raise Failure(
             f"other stacks have users here: {', '.join(others)}; nothing was deleted",
@@ -101,14 +127,15 @@ def apply_user() -> list[str]:
         known = state.user(username)
         jail = _jail()
         if known is not None:
-            if known.owner != owner:
+            # What the stack that had the host before has left behind is the next one's.
+            if known.owner != owner and not (known.pending and owner == jail.owner):
                 raise Failure(
                     f"user {username} belongs to the stack {known.owner}",
                     "Choose another username, or take him out of that stack first. Where that is this stack under the "
                     "name it had, run on the server: echo "
                     f"""'{{"from": "{known.owner}", "to": "{owner}"}}' | sudo jailctl rename-owner""",
                 )
-            return _apply(known._replace(keys=keys, archive=None), jail)
+            return _apply(known._replace(owner=owner, keys=keys, archive=None, pending=False), jail)
         if accounts.claimed_by_others(username):
             raise Failure(f"the server has an account {username} that is not ours", "Choose another username")
         sshd.test()
@@ -131,6 +158,17 @@ def remove_user() -> list[str]:
         if user is None or user.owner != owner:
             return []
         return difference.apply(user_removal_differences(user))
+
+
+def prune() -> list[str]:
+    """Remove whom the machine before this one had, and whom his stack has not asked for here; uploads are archived."""
+    owner = spec.read_owner(sys.stdin)
+    with lock.held():
+        if _jail().owner != owner:
+            return []
+        return difference.apply(
+            found for user in state.users() if user.pending for found in user_removal_differences(user)
+        )
 
 
 def rename_owner() -> list[str]:
@@ -156,7 +194,7 @@ def remove_password() -> list[str]:
 def _set_password(username: str, password_hash: Optional[str]) -> list[str]:
     with lock.held():
         user = state.user(username)
-        if user is None:
+        if user is None or user.pending:
             if password_hash is None:
                 return []
             raise Failure(f"there is no user {username}", "Run apply-user first")
@@ -179,7 +217,9 @@ def check() -> list[str]:
     """List what is not as it should be; without a jail, what is left of one."""
     with lock.held():
         jail = state.jail()
-        return [str(found) for found in (jail_removal_differences() if jail is None else jail_differences(jail))]
+        left = [f"{user.username}: the machine's before, should be pruned" for user in state.users() if user.pending]
+        found = jail_removal_differences() if jail is None else jail_differences(jail)
+        return [*map(str, found), *left]
 
 
 def relink() -> list[str]:
@@ -196,6 +236,7 @@ VERBS: dict[str, Callable[[], list[str]]] = {
     "apply-password": apply_password,
     "remove-password": remove_password,
     "release": release,
+    "prune": prune,
     "rename-owner": rename_owner,
     "check": check,
     "relink": relink,

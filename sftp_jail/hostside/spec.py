@@ -3,7 +3,7 @@
 import json
 from typing import Any, Callable, NamedTuple, TextIO
 
-from . import validate
+from . import state, validate
 from .failure import Failure
 from .state import Jail
 
@@ -20,7 +20,8 @@ def read_jail(stdin: TextIO) -> tuple[Jail, Tenancy]:
     spec = _read(stdin, {"jailctl", "logLevel", "umask", "owner", "forceDestroy"})
     _check("logLevel", validate.check_log_level, spec["logLevel"])
     _check("umask", validate.check_umask, spec["umask"])
-    return Jail(log_level=spec["logLevel"], umask=spec["umask"]), _tenancy(spec)
+    tenancy = _tenancy(spec)
+    return Jail(spec["logLevel"], spec["umask"], tenancy.owner, state.machine()), tenancy
 
 
 def read_tenancy(stdin: TextIO) -> Tenancy:
@@ -33,6 +34,13 @@ def _tenancy(spec: dict[str, Any]) -> Tenancy:
     if not isinstance(spec["forceDestroy"], bool):
         raise Failure("forceDestroy: neither true nor false", "Give one of them")
     return Tenancy(spec["owner"], spec["forceDestroy"])
+
+
+def read_owner(stdin: TextIO) -> str:
+    """The stack that has the host."""
+    spec = _read(stdin, {"owner"})
+    _check("owner", validate.check_owner, spec["owner"])
+    return spec["owner"]
 
 
 def read_renaming(stdin: TextIO) -> tuple[str, str]:

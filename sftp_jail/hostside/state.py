@@ -33,15 +33,19 @@ LAST_POSSIBLE_ID = 99999
 
 
 class Jail(NamedTuple):
-    """The policy of the host: how much internal-sftp logs, and the umask of uploads."""
+    """The policy of the host: how much internal-sftp logs, and the umask of uploads; the stack that has the host, and
+    the machine that it was applied to."""
 
     log_level: str
     umask: str
+    owner: str
+    machine: str
 
 
 class User(NamedTuple):
     """One login. `keys` maps label to `type blob`; `owner` is the stack that made it, by its fully qualified name;
-    `archive` is where the uploads went, once removal has begun."""
+    `archive` is where the uploads went, once removal has begun. `pending`: the machine before this one had him, and
+    his stack has not asked for him here."""
 
     username: str
     uid: int
@@ -49,6 +53,12 @@ class User(NamedTuple):
     keys: dict[str, str]
     password_hash: Optional[str] = None
     archive: Optional[str] = None
+    pending: bool = False
+
+
+def machine() -> str:
+    """What tells this machine from the next one with the same jails (machine-id(5))."""
+    return (files.read("/etc/machine-id") or "").strip()
 
 
 def jail() -> Optional[Jail]:

@@ -31,9 +31,6 @@ MONTHS = (
 
 ABANDONED = "Stays on the server, with nobody to remove it"
 
-REMOVE_ALONE = "To be removed in a run that does not replace the VM"
-"""The deletion goes with the old VM, and the new one finds the login on the data volume."""
-
 
 # Words
 
@@ -307,9 +304,8 @@ class Access:
             return "; how, this preview does not say"
         if account.kept:
             return " from the stack alone: the login stays on the server"
-        if account.before.get("deletedWith") in self.replaced_vms:
-            return " from the stack, while the VM is replaced and keeps its data volume: nothing ends the login"
-        if account.before.get("deletedWith") in self.ending:
+        # A VM's data volume goes on, and there jailctl removes who is not asked for on the next VM.
+        if account.before.get("deletedWith") in self.ending - self.replaced_vms:
             return " with its host"
         spec = user.before
         deletes = isinstance(spec, Mapping) and spec.get("deleteData") is True
@@ -486,14 +482,9 @@ class Access:
                 self.warnings.add("Removed and made anew in one run, where the removal comes last", name)
             if user.account is not None and user.account.kept:
                 self.warnings.add(ABANDONED, name)
-            if user.account is not None and user.account.state.get("deletedWith") in self.replaced_vms:
-                self.warnings.add(REMOVE_ALONE, name)
             if isinstance(user.before, Mapping) and user.before.get("deleteData") is True:
                 self.warnings.add(DATA, f"uploads of {name}")
         for user in self.changed:
-            secret = user.password
-            if secret is not None and secret.kind == "delete" and secret.state.get("deletedWith") in self.replaced_vms:
-                self.warnings.add(REMOVE_ALONE, f"the password of {self.style.user(user.name)}")
             before, after = user.before, user.after
             if user.kind != "update" or not isinstance(before, Mapping) or not isinstance(after, Mapping):
                 continue

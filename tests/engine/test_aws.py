@@ -207,9 +207,19 @@ def test_another_vm_has_the_same_volume_address_key_users_and_files(aws: Aws) ->
     assert done.code == 0, done.out + done.err
     assert aws.sftp("jill", jill, "put /etc/hostname hers").code == 0
 
+    # Joan is to be removed in the same run: the old VM is not asked, and the next one finds her on the volume.
+    joan = project.user("joan", "desk")["desk"]
+    project.up()
+    assert aws.sftp("joan", joan, "put /etc/hostname joans").code == 0
+    project.drop("joan")
+
     (before,) = aws.instances()
     kept = {name: aws.output(name) for name in ("address", "dataVolume", "knownHosts")}
-    owners = ("sh", "-c", "'stat -c \"%n %u %g %Y\" /sftp/jail/*/uploads/*; getent passwd jack jill'")
+    owners = (
+        "sh",
+        "-c",
+        "'stat -c \"%n %u %g %Y\" /sftp/jail/jack/uploads/* /sftp/jail/jill/uploads/*; getent passwd jack jill'",
+    )
     files = aws.root(*owners)
     host(aws, image="newest", instanceType="t4g.medium")
     project.up()
@@ -218,6 +228,8 @@ def test_another_vm_has_the_same_volume_address_key_users_and_files(aws: Aws) ->
     assert after["InstanceId"] != before["InstanceId"]
     assert (after["ImageId"], after["InstanceType"]) == (images(aws)[-1], "t4g.medium")
     assert {name: aws.output(name) for name in kept} == kept
+    assert aws.sftp("joan", joan, "ls").code != 0
+    assert "uploads/joans" in aws.root("sh", "-c", "'tar tf /sftp/archive/joan-*.tar'")
     assert aws.root(*owners) == files
     assert aws.root("/usr/local/sbin/jailctl", "check") == "no difference\n"
     assert "mine" in aws.sftp("jack", jack(aws), "ls").out
@@ -254,7 +266,13 @@ def test_destroy_is_refused_under_an_attached_stack(aws: Aws) -> None:
 
 
 def test_destroy_leaves_the_data_and_says_where_and_another_up_takes_it_over(aws: Aws) -> None:
+    rita = aws.project.user("rita", "desk")["desk"]
+    aws.project.up()
+    assert aws.sftp("rita", rita, "put /etc/hostname hers").code == 0
     volume, address = aws.output("dataVolume"), aws.output("address")
+    # Of a VM that goes, nobody is asked to take users away one by one.
+    aws.root("sh", "-c", "'echo \"[ \\$1 = release ]\" > /usr/local/sbin/jailctl'")
+    assert call_jailctl(aws, "release") == 0 and call_jailctl(aws, "remove-user") != 0
     done = aws.project("destroy", "--yes", "--skip-preview", "--stack", STACK)
     assert done.code == 0, done.out + done.err
     assert f"The data volume {volume} stays in the account" in done.out
@@ -263,12 +281,22 @@ def test_destroy_leaves_the_data_and_says_where_and_another_up_takes_it_over(aws
     assert aws.ec2.describe_addresses()["Addresses"] == []
     assert [group["GroupName"] for group in aws.ec2.describe_security_groups()["SecurityGroups"]] == ["default"]
 
+    # And who is no longer in the stack file does not come back with the data.
     host(aws, dataVolumeId=volume, image=None)
+    aws.project.drop("rita")
     aws.project.up()
+    assert aws.sftp("rita", rita, "ls").code != 0
+    assert "uploads/hers" in aws.root("sh", "-c", "'tar tf /sftp/archive/rita-*.tar'")
     assert aws.output("dataVolume") == volume
     assert aws.output("address") != address
     assert "mine" in aws.sftp("jack", jack(aws), "ls").out
     assert aws.root("/usr/local/sbin/jailctl", "check") == "no difference\n"
+
+
+def call_jailctl(aws: Aws, verb: str) -> int:
+    """The status of a verb of the VM's jailctl."""
+    where = f"admin@{aws.output('address')}"
+    return call("ssh", *aws.ssh_options(aws.admin, FROM_OFFICE), where, "sudo", "-n", "jailctl", verb, stdin="{}").code
 
 
 def test_the_data_volume_grows_and_its_file_system_with_it(aws: Aws) -> None:
@@ -286,6 +314,11 @@ def test_with_the_word_for_it_destroy_deletes_the_data(aws: Aws) -> None:
     volume = aws.output("dataVolume")
     host(aws, deleteData=True)
     aws.project.up()
+    # This VM does not answer any more; the way out is README's.
+    aws.ec2.stop_instances(InstanceIds=[aws.instances()[0]["InstanceId"]])
+    assert aws.project("destroy", "--yes", "--skip-preview", "--stack", STACK).code != 0
+    urns = re.findall(r"URN: (urn:\S+::jail-guard)", aws.project("stack", "--show-urns").out)
+    assert aws.project("state", "delete", *urns, "--yes").code == 0
     done = aws.project("destroy", "--yes", "--skip-preview", "--stack", STACK)
     assert done.code == 0, done.out + done.err
     assert f"The data volume {volume} is deleted" in done.out

@@ -107,7 +107,7 @@ def test_what_the_tour_says_to_type_next_works(clone: Clone, demo: str) -> None:
 def test_a_second_demo_changes_nothing_and_tours_again(clone: Clone, demo: str) -> None:
     done = clone.make("demo")
     assert done.code == 0, done.out + done.err
-    assert "11 unchanged" in done.out
+    assert "12 unchanged" in done.out
     assert "report.txt" in stop(done.out, "jack uploads")
 
 

@@ -58,11 +58,16 @@ def test_a_renamed_stack_keeps_its_users_by_the_command_that_the_refusal_names(j
 
 def test_on_another_machine_with_the_same_volume_everything_is_as_it_was(jail: Machine, jack: Key, jill: Key) -> None:
     add(jail, "jack", laptop=jack)
+    add(jail, "joan", desk=jack)
     assert jail.jailctl("apply-user", theirs("jill", laptop=jill)).code == 0
     assert jail.sftp("jack", jack, "put /etc/hostname kept").code == 0
-    owners = "stat -c '%n %u %g' /sftp/jail/*/uploads /sftp/jail/*/uploads/*; getent shadow jack jill"
+    owners = "cd /sftp/jail; stat -c '%n %u %g' j[ai]*/uploads jack/uploads/*; getent shadow jack jill"
     before = jail.root("sh", "-c", owners)
+    assert jail.sftp("joan", jack, "put /etc/hostname joans").code == 0
     # All but /sftp is another machine's: no account, no group, and nothing of ours in /etc.
+    identity = jail.root("cat", "/etc/machine-id")
+    jail.root("tee", "/etc/machine-id", stdin=f"{'0' * 31}1\n")
+    jail.root("userdel", "--force", "joan")
     jail.root("userdel", "--force", "jack")
     jail.root("userdel", "--force", "jill")
     jail.root("groupdel", "sftp-only")
@@ -75,6 +80,17 @@ def test_on_another_machine_with_the_same_volume_everything_is_as_it_was(jail: M
         assert jail.sftp("jack", jack, "ls").code != 0
         done = jail.jailctl("apply-jail", JAIL)
         assert done.code == 0, done
+        # The other stack's user is back, and those of the host's own stack wait for it to ask for them.
+        assert jail.sftp("jill", jill, "ls").code == 0
+        assert jail.sftp("jack", jack, "ls").code != 0
+        assert jail.sftp("joan", jack, "ls").code != 0
+        assert "joan: the machine's before, should be pruned" in jail.jailctl("check").out
+        add(jail, "jack", laptop=jack)
+        # joan was removed together with the machine, and so from nowhere.
+        assert jail.jailctl("prune", {"owner": OTHER}).out == "no change\n"
+        assert jail.jailctl("prune", {"owner": OWNER}).code == 0
+        assert jail.run("test", "-e", "/sftp/jail/joan").code != 0
+        assert "joans" in jail.root("sh", "-c", "tar tf /sftp/archive/joan-*.tar")
         assert jail.root("sh", "-c", owners) == before
         assert "kept" in jail.sftp("jack", jack, "ls").out
         assert jail.sftp("jill", jill, "put /etc/hostname more").code == 0
@@ -82,6 +98,7 @@ def test_on_another_machine_with_the_same_volume_everything_is_as_it_was(jail: M
         assert " jack " in jail.root("cat", "/var/log/sftp.log")
     finally:
         jail.root("groupdel", "newcomer")
+        jail.root("tee", "/etc/machine-id", stdin=identity)
 
 
 def test_nothing_is_made_beneath_a_file_system_that_is_not_mounted(jail: Machine, jack: Key) -> None:

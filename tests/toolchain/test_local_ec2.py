@@ -351,12 +351,14 @@ def test_a_volume_keeps_its_data_from_one_vm_to_the_next(server: Server, folder:
     vm.root(f"mkfs.{kind} -q {name_of(volume)}; mount {name_of(volume)} /srv; echo kept > /srv/file")
     with pytest.raises(ClientError, match=r"IncorrectState.*is mounted"):
         ec2.detach_volume(VolumeId=volume)
-    # Not unmounted here: that is for the shutdown to do.
+    # Unmounting is for the shutdown to do, after it has stopped what writes there.
+    last_words = "ExecStop=sh -c 'echo stopped >> /srv/file'"
+    vm.root(f'systemd-run --quiet -p RequiresMountsFor=/srv -p "{last_words}" sleep 600')
     vm.terminate()
     assert ec2.describe_volumes(VolumeIds=[volume])["Volumes"][0]["State"] == "available"
 
     ec2.attach_volume(VolumeId=volume, InstanceId=second.id, Device="/dev/sdf")
-    assert second.root(f"mount {name_of(volume)} /mnt; cat /mnt/file; umount /mnt") == "kept\n"
+    assert second.root(f"mount {name_of(volume)} /mnt; cat /mnt/file; umount /mnt") == "kept\nstopped\n"
     ec2.modify_volume(VolumeId=volume, Size=2)
     assert second.root("blockdev --getsize64 /dev/nvme1n1") == f"{2 * 2**30}\n"
     ec2.detach_volume(VolumeId=volume)

@@ -68,7 +68,7 @@ def stdin_of(resource):
 
 def test_a_jail_is_jailctl_a_policy_and_a_command_a_user():
     engine = jail_of({"jack": JACK, "jill": JILL})
-    assert set(engine.commands) == {"jail-install", "jail-policy", "jail-jack", "jail-jill", "jail-guard"}
+    assert set(engine.commands) == {"jail-install", "jail-policy", "jail-jack", "jail-jill", "jail-prune", "jail-guard"}
     assert engine.registered["JailUser", "jail-jack"].type == "sftp-jail:index:JailUser"
     assert engine.registered["JailUser", "jail-jack"].parent == "jail"
     assert engine.registered["SftpJail", "jail"].type == "sftp-jail:index:SftpJail"
@@ -78,7 +78,7 @@ def test_the_commands_are_fixed_and_short():
     engine = jail_of({"jack": JACK, "joan": JOAN})
     bootstrap = "python3 -I -c 'import json, sys; files = json.load(sys.stdin); exec(files[\"install.py\"])'"
     lines = {
-        name: (command.inputs.get("create"), command.inputs["delete"]) for name, command in engine.commands.items()
+        name: (command.inputs.get("create"), command.inputs.get("delete")) for name, command in engine.commands.items()
     }
     assert lines == {
         "jail-install": (f"{bootstrap} install", f"{bootstrap} uninstall"),
@@ -86,6 +86,7 @@ def test_the_commands_are_fixed_and_short():
         "jail-jack": ("/usr/local/sbin/jailctl apply-user", "/usr/local/sbin/jailctl remove-user"),
         "jail-joan": ("/usr/local/sbin/jailctl apply-user", "/usr/local/sbin/jailctl remove-user"),
         "jail-joan.password": ("/usr/local/sbin/jailctl apply-password", "/usr/local/sbin/jailctl remove-password"),
+        "jail-prune": ("/usr/local/sbin/jailctl prune", None),
         "jail-guard": (None, "/usr/local/sbin/jailctl release"),
     }
 
@@ -96,12 +97,12 @@ def test_an_administrator_who_is_not_root_uses_sudo_without_a_prompt(given, engi
     engine.run(lambda: SftpJail("jail", SftpJailArgs(host=Server(user=given("admin")), users=users)).address)
     for command in engine.commands.values():
         assert command.inputs.get("create", "sudo -n ").startswith("sudo -n ")
-        assert command.inputs["delete"].startswith("sudo -n ")
+        assert command.inputs.get("delete", "sudo -n ").startswith("sudo -n ")
 
 
 def test_every_command_is_quiet_pins_the_host_key_and_changes_by_stdin_alone():
     for command in jail_of({"jack": JACK, "joan": JOAN}).commands.values():
-        assert {*command.inputs, "create"} == {
+        assert {*command.inputs, "create", "delete"} == {
             "addPreviousOutputInEnv",
             "connection",
             "create",
@@ -210,10 +211,12 @@ def test_adding_a_user_changes_no_other_resource():
     before = jail_of({"jack": JACK})
     after = jail_of({"joan": JOAN, "jack": JACK, "jill": JILL})
     new = {"jail-jill", "jail-joan", "jail-joan.password"}
-    # Of the guard nothing but what it comes after, which no preview shows.
-    guard = after.command("jail-guard")
-    assert guard.depends_on == {*new, "jail-jack", "jail-policy"}
-    after.registered["Command", "jail-guard"] = guard._replace(depends_on=before.command("jail-guard").depends_on)
+    # Of guard and prune nothing but what they come after, which no preview shows.
+    assert after.command("jail-prune").depends_on == {*new, "jail-jack", "jail-policy"}
+    assert after.command("jail-guard").depends_on == {*new, "jail-jack", "jail-policy", "jail-prune"}
+    for name in ("jail-guard", "jail-prune"):
+        comes_after = before.command(name).depends_on
+        after.registered["Command", name] = after.command(name)._replace(depends_on=comes_after)
     assert changed(before, after) == new
     assert before.outputs["jail"] == after.outputs["jail"]
 
@@ -229,7 +232,8 @@ def test_rotating_a_key_changes_that_users_command_alone():
 def test_adding_a_password_leaves_the_account_as_it_is():
     before = jail_of({"jack": JACK})
     after = jail_of({"jack": UserArgs(keys=JACK.keys, password_hash=keys.YESCRYPT)})
-    del before.registered["Command", "jail-guard"], after.registered["Command", "jail-guard"]
+    for name in ("jail-guard", "jail-prune"):
+        del before.registered["Command", name], after.registered["Command", name]
     assert changed(before, after) == {"jail-jack.password"}
 
 
@@ -438,7 +442,7 @@ def run_program(engine):
 def test_the_program_brings_up_host_jail_and_users(engine, stack_config):
     stack_config({"host": {"kind": "local", "demoKeys": True}, "users": {"jack": {}, "jill": {}}})
     users = run_program(engine)
-    commands = {"host", "jail-install", "jail-policy", "jail-jack", "jail-jill", "jail-guard"}
+    commands = {"host", "jail-install", "jail-policy", "jail-jack", "jail-jill", "jail-prune", "jail-guard"}
     assert set(engine.commands) == commands
     assert users["jack"]["sftp"] == (
         "sftp -i .local/local/keys/jack"

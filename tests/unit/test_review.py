@@ -541,17 +541,11 @@ def test_a_replaced_local_host_is_warned_of_with_the_data_on_it_and_takes_its_us
     assert done.code == 1
 
 
-def test_a_user_who_is_removed_while_the_vm_is_replaced_keeps_the_login_on_the_data_volume(run: Run) -> None:
+def test_a_user_who_is_removed_while_the_vm_is_replaced_has_his_uploads_archived(run: Run) -> None:
     types = "sftp-jail:index:AwsHost$aws:ec2/instance:Instance"
     vm = step("replace", types, "host", {"ami": "a"}, {"ami": "b"})
     done = run(digest(stack(), vm, user("delete", "jill", {}, was={"deletedWith": vm["urn"]})))
-    assert (
-        "**jill**: removed from the stack, while the VM is replaced and keeps its data volume: nothing ends the login"
-    ) in lines(done)
-    assert "To be removed in a run that does not replace the VM: **jill**" in lines(done)
-    secret = password("delete", "ann", True, False, was={"deletedWith": vm["urn"]})
-    done_ann = run(digest(stack(), vm, user("replace", "ann", {}, {}), secret))
-    assert "To be removed in a run that does not replace the VM: the password of **ann**" in lines(done_ann)
+    assert "**jill**: removed; sessions ended, uploads archived" in lines(done)
     assert {"The host is replaced: AWS host (`Instance`)", "AWS host (`Instance`): replaced: ami a → b"} <= set(
         lines(done)
     )

@@ -43,10 +43,11 @@ rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/apt/sources.list.d/*
 echo 'deb [trusted=yes lang=none] file:/usr/share/local-ec2/apt ./' > "$1/etc/apt/sources.list"
 cat > "$1/etc/cloud/cloud.cfg.d/90_local_ec2.cfg" << 'END'
 # This is a stand-in for EC2. One data source, so that cloud-init probes no address for others; the address is set
-# from outside; and apt's one source, a folder of this image, stays.
+# from outside; apt's one source, a folder of this image, stays; and the locale is one that need not be generated.
 datasource_list: [NoCloud]
 network: {{config: disabled}}
 apt: {{preserve_sources_list: true}}
+locale: C.UTF-8
 END
 mkdir -p "$1/usr/lib/local-ec2"
 cat > "$1{SHOW_DEVICES}" << 'END'

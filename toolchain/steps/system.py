@@ -46,6 +46,7 @@ DEMO = [
     Need("mmdebstrap", "to make Debian's root file system", "mmdebstrap"),
     Need("systemd-container", "to boot it", "systemd-nspawn"),
     Need("iproute2", "to give it a network", "ip"),
+    Need("nftables", "to give a VM of the local EC2 its firewall", "nft"),
     Need("openssh-client", "to log in to it", "sftp"),
 ]
 TEST = [*DEMO, Need("shellcheck", "to check shell scripts", "shellcheck")]
