@@ -423,6 +423,13 @@ def test_a_vm_that_switches_itself_off_is_stopped_and_can_get_other_user_data(se
         vm.ec2.start_instances(InstanceIds=[vm.id])
 
 
+def test_a_request_that_is_sent_again_boots_no_second_vm(first: Vm) -> None:
+    request = {"ImageId": first.image, "InstanceType": "t4g.micro", "MinCount": 1, "MaxCount": 1}
+    asked = [first.ec2.run_instances(**request, ClientToken="once")["Instances"] for _ in range(2)]
+    [vm] = {instance["InstanceId"] for instances in asked for instance in instances}
+    first.ec2.terminate_instances(InstanceIds=[vm])
+
+
 def test_a_boot_that_fails_is_an_error_with_the_end_of_the_console(tmp_path: Path) -> None:
     """With a systemd-nspawn that boots nothing."""
     fake = tmp_path / "bin" / "systemd-nspawn"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.conftest import until
 from tests.toolchain.helpers import ROOT, ready
@@ -409,10 +410,10 @@ def test_the_lock_file_pins_what_requirements_and_the_extras_ask_for() -> None:
     for line in (ROOT / "toolchain/constraints.txt").read_text().splitlines():
         requirement = Requirement(line) if line and not line.startswith("#") else None
         if requirement is not None and (requirement.marker is None or requirement.marker.evaluate()):
-            pinned[requirement.name.replace("_", "-")] = str(requirement.specifier).removeprefix("==")
+            pinned[canonicalize_name(requirement.name)] = str(requirement.specifier).removeprefix("==")
     project = (ROOT / "pyproject.toml").read_text()
     extras = re.findall(r"^(?:aws|dev) = (\[.*?\]$)", project, re.DOTALL | re.MULTILINE)
     assert len(extras) == 2
     asked = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
     for requirement in map(Requirement, [*asked, *chain(*map(literal_eval, extras))]):
-        assert requirement.specifier.contains(pinned[requirement.name]), requirement
+        assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), requirement

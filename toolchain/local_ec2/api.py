@@ -71,7 +71,11 @@ class Api(EC2Response):
     # Instances
 
     def run_instances(self) -> ActionResult:
-        """Boot them."""
+        """Boot them; a request that is sent again, since the first was not answered in time, boots no others."""
+        if token := self._get_param("ClientToken"):
+            for known in self.ec2_backend.reservations.values():
+                if known.instances and known.instances[0].client_token == token:
+                    return ActionResult(known)
         ami_id = self._get_param("ImageId")
         try:
             amis.release(self.ec2_backend, ami_id)
