@@ -299,6 +299,18 @@ def call_jailctl(aws: Aws, verb: str) -> int:
     return call("ssh", *aws.ssh_options(aws.admin, FROM_OFFICE), where, "sudo", "-n", "jailctl", verb, stdin="{}").code
 
 
+def test_of_a_vm_that_was_terminated_by_hand_the_next_is_made_by_the_way_out_of_the_readme(aws: Aws) -> None:
+    aws.ec2.terminate_instances(InstanceIds=[aws.instances()[0]["InstanceId"]])
+    urns = re.findall(r"URN: (urn:\S+)", aws.project("stack", "--show-urns").out)
+    (attachment,) = (urn for urn in urns if "volumeAttachment" in urn)
+    (instance,) = (urn for urn in urns if "ec2/instance:Instance" in urn)
+    assert aws.project("state", "delete", attachment, "--target-dependents", "--yes").code == 0
+    done = aws.project("up", "--yes", "--skip-preview", "--replace", instance)
+    assert done.code == 0, done.out + done.err
+    assert "mine" in aws.sftp("jack", jack(aws), "ls").out
+    assert aws.root("/usr/local/sbin/jailctl", "check") == "no difference\n"
+
+
 def test_the_data_volume_grows_and_its_file_system_with_it(aws: Aws) -> None:
     def size() -> int:
         return int(aws.root("findmnt", "-bno", "SIZE", "/sftp"))
