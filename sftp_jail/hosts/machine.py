@@ -336,13 +336,19 @@ def run(directory: Path, command: list[str]) -> int:
     answer = read_answer(directory)
     if not is_running(directory) or answer is None:
         raise Problem(f"no machine runs in {directory}: start it first")
-    return subprocess.run(inside(answer["leader"], command), check=False).returncode
+    return run_inside(answer["leader"], command)
 
 
-def inside(leader: int, command: list[str]) -> list[str]:
-    """The words that run a command in a machine as root, with an environment of its own."""
+def run_inside(leader: int, command: list[str]) -> int:
+    """Run a command in the machine of a PID 1 as root, in an environment of its own; the exit status."""
     path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    return ["nsenter", f"--target={leader}", "--all", "env", "-i", path, *command]
+    entered = subprocess.Popen(["nsenter", f"--target={leader}", "--all", "env", "-i", path, *command])
+    # A machine that shuts down stops all of its processes for a moment. nsenter(1) stops itself when its child does,
+    # and must go on: the machine's process namespace cannot end before the child is reaped.
+    while os.waitid(os.P_PID, entered.pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT).si_code == os.CLD_STOPPED:
+        os.waitid(os.P_PID, entered.pid, os.WSTOPPED)
+        entered.send_signal(signal.SIGCONT)
+    return entered.wait()
 
 
 def supervise(machine: Machine) -> None:

@@ -102,6 +102,10 @@ def test_run_hands_over_input_output_and_exit_status(machine: Machine) -> None:
     assert done == Done(7, "yes", "no\n")
 
 
+def test_run_goes_on_with_a_command_that_was_stopped_as_a_shutdown_stops_all(machine: Machine) -> None:
+    assert machine.run("sh", "-c", "kill -STOP $$; exit 7").code == 7
+
+
 def test_its_services_are_out_of_reach_of_another_machine_s_systemd(machine: Machine, trixie: Machine) -> None:
     """As control groups have it: these may be the same for both, while process ids never are."""
     machine.root("systemd-run", "--quiet", "--unit=alone", "sleep", "600")

@@ -145,8 +145,8 @@ class VM:
         return self._devices / "disk/by-id" / name
 
     def _show_devices(self) -> None:
-        if self.is_running():
-            machine.call(*machine.inside(self._leader(), [SHOW_DEVICES]))
+        if self.is_running() and machine.run_inside(self._leader(), [SHOW_DEVICES]):
+            raise machine.Problem(f"{self.id} does not name its volumes: {SHOW_DEVICES} failed")
 
     def _leader(self) -> int:
         """The process id of its PID 1, once it is up."""
