@@ -345,7 +345,8 @@ def run_inside(leader: int, command: list[str]) -> int:
     entered = subprocess.Popen(["nsenter", f"--target={leader}", "--all", "env", "-i", path, *command])
     # A machine that shuts down stops all of its processes for a moment. nsenter(1) stops itself when its child does,
     # and must go on: the machine's process namespace cannot end before the child is reaped.
-    while os.waitid(os.P_PID, entered.pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT).si_code == os.CLD_STOPPED:
+    seen = os.WEXITED | os.WSTOPPED | os.WNOWAIT
+    while (change := os.waitid(os.P_PID, entered.pid, seen)) is not None and change.si_code == os.CLD_STOPPED:
         os.waitid(os.P_PID, entered.pid, os.WSTOPPED)
         entered.send_signal(signal.SIGCONT)
     return entered.wait()
