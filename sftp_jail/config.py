@@ -6,6 +6,7 @@ may be a secret, only the place is ever named.
 
 import difflib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -52,6 +53,9 @@ AWS_KEYS = {
 
 SERVER_EXAMPLE = "{address: staging.example.org, hostKey: 'ecdsa-sha2-nistp256 AAAA...'}"
 SERVER_KEYS = ("address", "hostKey", "port", "privateKey", "user")
+
+USER_KEYS = {"access": "access", "allowFrom": "allow_from", "expires": "expires", "onRemoval": "on_removal"}
+"""The further keys of a user, and the arguments that they are for `UserArgs`."""
 
 KEYS_EXAMPLE = "{laptop: 'ssh-ed25519 AAAA...'}"
 USER_EXAMPLE = f"{{keys: {KEYS_EXAMPLE}}}"
@@ -293,9 +297,28 @@ class _Reader:
             del spec["password"]
             remedy = f"Remove it. {MAKE_A_HASH}, and set that with: {set_hash}"
             self.faults.append(Fault(f"{path}.password", "a plain password, which is accepted nowhere", remedy))
-        spec = self.section(path, spec, ["keys", "passwordHash"], USER_EXAMPLE)
+        spec = self.section(path, spec, ["keys", "passwordHash", *USER_KEYS], USER_EXAMPLE)
         if "passwordHash" in spec and not is_config_secret(f"{NAMESPACE}:users"):
             remedy = f"Remove it here, and set it with: {set_hash}"
             self.faults.append(Fault(f"{path}.passwordHash", "a password hash that is no secret", remedy))
         keys = self.map(f"{path}.keys", spec.get("keys", {}), KEYS_EXAMPLE)
-        return UserArgs(keys=keys, password_hash=spec.get("passwordHash"))
+        if "expires" in spec:
+            spec["expires"] = unquoted_date(spec["expires"])
+        limits = {field: spec[key] for key, field in USER_KEYS.items() if key in spec}
+        return UserArgs(keys=keys, password_hash=spec.get("passwordHash"), **limits)
+
+
+GO_TIME = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)(?:\.\d+)? ([+-]\d\d)(\d\d) \S+", re.ASCII)
+
+
+def unquoted_date(value: object) -> object:
+    """A date as it is written in the stack file; anything else as it is.
+
+    YAML takes one without quotes for a point in time, and Pulumi hands that on in Go's words, so that
+    `2026-12-07` arrives as `2026-12-07 00:00:00 +0000 UTC`.
+    """
+    found = GO_TIME.fullmatch(value) if isinstance(value, str) else None
+    if not found:
+        return value
+    day, clock, hours, minutes = found.groups()
+    return day if (clock, hours, minutes) == ("00:00:00", "+00", "00") else f"{day}T{clock}{hours}:{minutes}"

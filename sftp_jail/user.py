@@ -3,13 +3,26 @@
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from functools import partial
 from typing import Optional
 
 import pulumi
 
 from .faults import Fault, below, checked, examine, raise_any
 from .hosts import Host
-from .hostside.validate import check_key_label, check_password_hash, check_username, normalise_key
+from .hostside.validate import (
+    check_access,
+    check_expiry_ahead,
+    check_key_label,
+    check_on_removal,
+    check_password_hash,
+    check_username,
+    normalise_expiry,
+    normalise_key,
+    normalise_source,
+    show,
+)
 from .remote import JAILCTL, command, owner
 
 
@@ -23,6 +36,21 @@ class UserArgs:
     password_hash: Optional[pulumi.Input[str]] = field(default=None, repr=False)
     """A crypt(3) string for a login by password, e.g. from `mkpasswd --method=yescrypt`. Kept as a secret
     whether or not it is given as one. Default: no password."""
+
+    expires: Optional[str] = None
+    """When access ends: a date, the last day of it in UTC, `2026-12-07`; or an instant with its zone,
+    `2026-12-07T18:00:00+01:00`. A login that is new, or gets another end, needs one that is ahead. Default: never."""
+
+    allow_from: Optional[Sequence[str]] = None
+    """From where the user may connect, as ranges of IP addresses: `203.0.113.0/24`. Default: from anywhere."""
+
+    access: Optional[str] = None
+    """`read-write`; `read-only`; or `upload-only`, without listing, reading, renaming and removing.
+    Default: read-write."""
+
+    on_removal: Optional[str] = None
+    """What becomes of the uploads when the user is removed: `archive`, one tar file with its manifest; `keep`, the
+    files as they are, for root alone; `delete`. It counts once `up` has put it into the state. Default: archive."""
 
     identity_file: Optional[str] = None
     """The private key's path on this computer, named in the `sftp` output. Default: left to the client."""
@@ -39,12 +67,31 @@ class UserArgs:
             yield from examine(below(f"{path}.keys", label), normalise_key, key)
         if self.password_hash is not None:
             yield from examine(f"{path}.passwordHash", check_password_hash, self.password_hash)
+        if self.expires is not None:
+            yield from examine(f"{path}.expires", normalise_expiry, self.expires)
+        if self.allow_from is not None:
+            yield from self._source_faults(f"{path}.allowFrom")
+        for key, check, value in (
+            ("access", check_access, self.access),
+            ("onRemoval", check_on_removal, self.on_removal),
+        ):
+            if value is not None:
+                yield from examine(f"{path}.{key}", check, value)
         if not self.can_log_in:
             yield Fault(
                 path,
                 "neither a key nor a password hash, so nobody could log in",
                 "Add the user's public key, e.g. keys: {laptop: 'ssh-ed25519 AAAA...'}",
             )
+
+    def _source_faults(self, path: str) -> Iterator[Fault]:
+        if not isinstance(self.allow_from, Sequence) or isinstance(self.allow_from, str):
+            yield Fault(path, "not a list", "Write it like this: ['203.0.113.0/24']", show(self.allow_from))
+            return
+        if not self.allow_from:
+            yield Fault(path, "empty, so nobody could connect", "Name a network, or leave it out to allow any address")
+        for place, network in enumerate(self.allow_from):
+            yield from examine(f"{path}[{place}]", normalise_source, network)
 
 
 @dataclass(kw_only=True)
@@ -80,8 +127,12 @@ class JailUser(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: JailUserArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
         raise_any(args.faults(name))
-        super().__init__("sftp-jail:index:JailUser", name, None, opts)
         user = args.user
+        limits = _limits(user)
+        if "expires" in limits:
+            # Here and not at the Command: that is made anew with its machine, and a login that has ended with it.
+            opts = pulumi.ResourceOptions.merge(opts, _refusal_of_a_past_end(name))
+        super().__init__("sftp-jail:index:JailUser", name, {"expires": limits.get("expires")}, opts)
 
         account = command(
             name,
@@ -97,12 +148,16 @@ class JailUser(pulumi.ComponentResource):
                         )
                         for label, key in (user.keys or {}).items()
                     },
+                    **limits,
                     "user": f"{owner()}/{args.username}",
                 },
                 sort_keys=True,
             ),
-            # A component's dependencies are not its children's: hand them on.
-            opts=pulumi.ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None),
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                # A component's dependencies are not its children's: hand them on.
+                depends_on=opts.depends_on if opts else None,
+            ),
         )
         if user.password_hash is not None:
             password_hash = checked(f"{name}.user.passwordHash", check_password_hash, user.password_hash)
@@ -125,6 +180,34 @@ class JailUser(pulumi.ComponentResource):
             lambda place: _sftp_command(args, *place)
         )
         self.register_outputs({"username": self.username, "sftp": self.sftp})
+
+
+def _limits(user: UserArgs) -> dict[str, object]:
+    """What jailctl is told of a user beside his keys: only what was given, so that a preview shows no more."""
+    given = {
+        "access": user.access,
+        "allowFrom": sorted({normalise_source(network) for network in user.allow_from}) if user.allow_from else None,
+        "expires": normalise_expiry(user.expires) if user.expires is not None else None,
+        "onRemoval": user.on_removal,
+    }
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def _refusal_of_a_past_end(name: str) -> pulumi.ResourceOptions:
+    """Fails the preview, and the `up`, that would make a login with an end that is past, or give it one.
+
+    Not among the faults of the args: a login whose time is over must not stop every other change of its stack.
+    """
+
+    def refuse(args: pulumi.ResourceHookArgs) -> None:
+        expires = (args.new_inputs or {}).get("expires")
+        if expires is not None and expires != (args.old_inputs or {}).get("expires"):
+            raise_any(
+                examine(f"{name}.user.expires", partial(check_expiry_ahead, now=datetime.now(timezone.utc)), expires)
+            )
+
+    hook = pulumi.ResourceHook(f"{name}.expires", refuse, pulumi.ResourceHookOptions(on_dry_run=True))
+    return pulumi.ResourceOptions(hooks=pulumi.ResourceHookBinding(before_create=[hook], before_update=[hook]))
 
 
 def _sftp_command(args: JailUserArgs, address: str, port: int, options: Sequence[str]) -> str:

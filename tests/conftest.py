@@ -177,3 +177,25 @@ def trixie(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     machine = Machine(tmp_path_factory.mktemp("trixie"), "trixie")
     yield machine
     machine.stop()
+
+
+@pytest.fixture(scope="session")
+def machines(tmp_path_factory: pytest.TempPathFactory, trixie: Machine) -> Iterator[Callable[[str], Machine]]:
+    """A machine of each Debian release, booted when it is first asked for, shared like `trixie`."""
+    booted = {"trixie": trixie}
+
+    def of(release: str) -> Machine:
+        if release not in booted:
+            booted[release] = Machine(tmp_path_factory.mktemp(release), release)
+        return booted[release]
+
+    yield of
+    for release, machine in booted.items():
+        if release != "trixie":
+            machine.stop()
+
+
+@pytest.fixture(params=["bullseye", "bookworm", "trixie"])
+def debian(request: pytest.FixtureRequest, machines: Callable[[str], Machine]) -> Machine:
+    """The same test on each Debian release that is supported."""
+    return machines(request.param)

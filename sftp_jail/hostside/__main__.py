@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Callable, Optional
 
-from . import accounts, archive, audit, chroot, difference, keys, lock, process, spec, sshd, state
+from . import accounts, archive, audit, chroot, difference, expiry, keys, lock, process, spec, sshd, state
 from .difference import Difference
 from .failure import Failure
 from .state import Jail, User
@@ -20,6 +20,7 @@ def jail_differences(jail: Jail) -> Iterator[Difference]:
     yield from accounts.group_differences(wanted=True)
     yield from keys.differences()
     yield from audit.differences(jail)
+    yield from expiry.differences(wanted=True)
     # On a machine that is new to the jails, they have records and no accounts yet.
     yield from sshd.differences(jail, [user for user in state.users() if accounts.entry(user) is not None])
     for user in state.users():
@@ -53,6 +54,7 @@ def jail_removal_differences() -> Iterator[Difference]:
     for user in state.users():
         yield from user_removal_differences(user)
     yield from sshd.differences(None, [])
+    yield from expiry.differences(wanted=False)
     yield from audit.differences(None)
     yield from accounts.group_differences(wanted=False)
     yield from keys.removal_differences()
@@ -67,12 +69,13 @@ def user_differences(user: User, jail: Jail) -> Iterator[Difference]:
     yield from audit.user_differences(user)
     yield from sshd.user_differences(user, jail)
     yield from keys.user_differences(user)
+    yield from expiry.user_differences(user)
 
 
 def user_removal_differences(user: User) -> Iterator[Difference]:
     """No user. Access ends first; nothing is deleted before what he uploaded is safe."""
     yield from keys.user_removal_differences(user)
-    yield from accounts.expiry_differences(user)
+    yield from accounts.closing_differences(user)
     if process.of(user.uid):
         yield Difference(f"processes of {user.username}", "running", "ended", lambda: process.end(user.uid))
     yield from archive.differences(user)
@@ -122,7 +125,7 @@ def _refuse_to_leave_others(tenancy: spec.Tenancy) -> None:
 
 def apply_user() -> list[str]:
     """Give a user access, or change it."""
-    username, owner, keys = spec.read_user(sys.stdin)
+    username, owner, grant = spec.read_user(sys.stdin)
     with lock.held():
         known = state.user(username)
         jail = _jail()
@@ -135,11 +138,11 @@ def apply_user() -> list[str]:
                     "name it had, run on the server: echo "
                     f"""'{{"from": "{known.owner}", "to": "{owner}"}}' | sudo jailctl rename-owner""",
                 )
-            return _apply(known._replace(owner=owner, keys=keys, archive=None, pending=False), jail)
+            return _apply(known._replace(owner=owner, archive=None, pending=False, **grant), jail)
         if accounts.claimed_by_others(username):
             raise Failure(f"the server has an account {username} that is not ours", "Choose another username")
         sshd.test()
-        user = User(username, state.next_id(), owner, keys)
+        user = User(username, state.next_id(), owner, **grant)
         # From here on the name and the uid are taken, even if this run is killed.
         state.write_user(user._replace(keys={}))
         try:
@@ -186,7 +189,7 @@ def apply_password() -> list[str]:
 
 
 def remove_password() -> list[str]:
-    """Let a user log in with keys alone; his sessions go on."""
+    """Let a user log in with keys alone."""
     username, _ = spec.read_password(sys.stdin)
     return _set_password(username, None)
 
@@ -203,7 +206,21 @@ def _set_password(username: str, password_hash: Optional[str]) -> list[str]:
 
 def _apply(user: User, jail: Jail) -> list[str]:
     lines = difference.apply(user_differences(user, jail))
+    lines += difference.apply(_lesser_differences(state.user(user.username), user))
     return lines + difference.apply(state.user_differences(user))
+
+
+def _lesser_differences(before: Optional[User], user: User) -> Iterator[Difference]:
+    """No session from before he was allowed less: sshd looks at a key, an address or a group once, at the login."""
+    if before is None or not process.of(user.uid):
+        return
+    if (
+        set(before.keys.values()) - set(user.keys.values())
+        or before.password_hash not in (None, user.password_hash)
+        or user.allow_from not in (None, before.allow_from)
+        or user.access not in ("read-write", before.access)
+    ):
+        yield Difference(f"sessions of {user.username}", "from before", "ended", lambda: process.end(user.uid))
 
 
 def _jail() -> Jail:
@@ -220,6 +237,17 @@ def check() -> list[str]:
         left = [f"{user.username}: the machine's before, should be pruned" for user in state.users() if user.pending]
         found = jail_removal_differences() if jail is None else jail_differences(jail)
         return [*map(str, found), *left]
+
+
+def expire() -> list[str]:
+    """For the timer: end the access of everybody whose time is over."""
+    lines = expiry.end_sessions()
+    try:
+        with lock.held(patience=0):
+            lines += expiry.close_accounts()
+    except lock.Busy:  # the next run does it; until then, whoever gets in is put out again
+        pass
+    return lines
 
 
 def relink() -> list[str]:
@@ -239,6 +267,7 @@ VERBS: dict[str, Callable[[], list[str]]] = {
     "prune": prune,
     "rename-owner": rename_owner,
     "check": check,
+    "expire": expire,
     "relink": relink,
 }
 
@@ -248,7 +277,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="jailctl",
         description="Make this server what the jail's specs say.",
-        epilog="All but check and relink read their spec, JSON, from stdin.",
+        epilog="All but check, expire and relink read their spec, JSON, from stdin.",
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, verb in VERBS.items():

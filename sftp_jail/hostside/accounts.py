@@ -1,9 +1,11 @@
 """The group and the accounts, as passwd(5), shadow(5) and group(5) have them."""
 
 import grp
+import math
 import os
 import pwd
 from collections.abc import Iterator
+from datetime import date, timedelta
 from functools import partial
 from typing import Optional
 
@@ -12,6 +14,7 @@ from .difference import Difference
 from .failure import Failure
 from .process import run
 from .state import User
+from .validate import end_of_access
 
 GROUP = "sftp-only"
 """The primary group of every user; sshd's Match block goes by it."""
@@ -19,10 +22,20 @@ GROUP = "sftp-only"
 PASSWORD_GROUP = "sftp-only-password"
 """The users who may also log in with a password."""
 
+ACCESS_GROUPS = {"read-only": "sftp-only-read", "upload-only": "sftp-only-upload"}
+"""The users who may do less than read and write, by `User.access`."""
+
+GROUPS = (GROUP, PASSWORD_GROUP, *ACCESS_GROUPS.values())
+
 HOME = "/uploads"
 """As seen from inside the chroot: where a session begins."""
 
 SHELL = "/usr/sbin/nologin"
+
+DAY = 86400
+
+EXPIRED = "0"
+"""The account's expiry, as shadow(5) has it, that both pam_unix(8) and sshd's own check take for over."""
 
 NO_PASSWORD = "*"
 """Not `!`: with `UsePAM no`, sshd takes that for a locked account and refuses its keys, too."""
@@ -37,8 +50,8 @@ def gid() -> int:
 
 
 def group_differences(wanted: bool) -> Iterator[Difference]:
-    """Both groups there, with nobody in them whom jailctl does not know; or both gone."""
-    for name in (GROUP, PASSWORD_GROUP):
+    """The groups there, with nobody in them whom jailctl does not know; or all gone."""
+    for name in GROUPS:
         try:
             group = grp.getgrnam(name)
         except KeyError:
@@ -122,7 +135,7 @@ def user_differences(user: User) -> Iterator[Difference]:
                     partial(run, "usermod", option, str(wanted), user.username),
                 )
     groups = sorted(set(os.getgrouplist(user.username, group)) - {group})
-    wanted_groups = [grp.getgrnam(PASSWORD_GROUP).gr_gid] if user.password_hash else []
+    wanted_groups = sorted(grp.getgrnam(name).gr_gid for name in further_groups(user))
     if groups != wanted_groups:
         names = ",".join(map(str, wanted_groups))
         yield Difference(
@@ -132,7 +145,7 @@ def user_differences(user: User) -> Iterator[Difference]:
             lambda: run("usermod", "--groups", names, user.username),
         )
     # shadow(5); a PASS_MAX_DAYS that is reached would end logins by key, too.
-    _, password, changed, _, maximum, _, inactive, expires, _ = _shadow(user.username)
+    _, password, changed, _, maximum, _, inactive, _, _ = _shadow(user.username)
     if password != (user.password_hash or NO_PASSWORD):
         yield Difference(
             f"{subject}, password",
@@ -140,13 +153,45 @@ def user_differences(user: User) -> Iterator[Difference]:
             "none" if user.password_hash is None else "as specified",
             lambda: set_password(user.username, user.password_hash or NO_PASSWORD),
         )
-    if (changed == "0", maximum, inactive, expires) != (False, "", "", ""):
+    if (changed == "0", maximum, inactive) != (False, "", ""):
         yield Difference(
-            f"{subject}, ageing",
-            f"maximum {maximum or 'none'}, inactive {inactive or 'none'}, expires {expires or 'never'}",
+            f"{subject}, ageing of the password",
+            f"maximum {maximum or 'none'}, inactive {inactive or 'none'}",
             "none",
-            lambda: run("chage", "-d", "1970-01-02", "-M", "-1", "-I", "-1", "-E", "-1", user.username),
+            lambda: run("chage", "-d", "1970-01-02", "-M", "-1", "-I", "-1", user.username),
         )
+    yield from expiry_differences(user)
+
+
+def expiry_differences(user: User) -> Iterator[Difference]:
+    """The account's own end, which an existing account has."""
+    days = _shadow(user.username)[7]
+    if days != _expiry(user):
+        yield Difference(
+            f"account {user.username}, expiry",
+            _expiry_words(days),
+            _expiry_words(_expiry(user)),
+            lambda: run("chage", "-E", _expiry(user) or "-1", user.username),
+        )
+
+
+def further_groups(user: User) -> list[str]:
+    """The groups that sshd's Match blocks go by, beside the primary one."""
+    return [
+        *([PASSWORD_GROUP] if user.password_hash is not None else []),
+        *([ACCESS_GROUPS[user.access]] if user.access in ACCESS_GROUPS else []),
+    ]
+
+
+def _expiry(user: User) -> str:
+    """The first day without access, counted from 1970-01-01; pam_unix(8) goes by whole days in UTC."""
+    if user.expires is None:
+        return ""
+    return EXPIRED if user.has_expired else str(math.ceil(end_of_access(user.expires).timestamp() / DAY))
+
+
+def _expiry_words(days: str) -> str:
+    return "never" if not days else str(date(1970, 1, 1) + timedelta(days=int(days)))
 
 
 def set_password(username: str, encrypted: str) -> None:
@@ -155,18 +200,20 @@ def set_password(username: str, encrypted: str) -> None:
 
 
 def removal_differences(user: User) -> Iterator[Difference]:
-    """The account gone; the first step of removal is `expiry_differences`."""
+    """The account gone; the first step of removal is `closing_differences`."""
     if entry(user) is not None:
         yield Difference(f"account {user.username}", "there", "gone", lambda: run("userdel", user.username))
 
 
-def expiry_differences(user: User) -> Iterator[Difference]:
+def closing_differences(user: User) -> Iterator[Difference]:
     """The account expired and without a password, so that nobody logs in while it is being removed."""
     if entry(user) is None:
         return
     shadow = _shadow(user.username)
-    if shadow[7] != "0":
-        yield Difference(f"account {user.username}", "open", "expired", lambda: run("chage", "-E", "0", user.username))
+    if shadow[7] != EXPIRED:
+        yield Difference(
+            f"account {user.username}", "open", "expired", lambda: run("chage", "-E", EXPIRED, user.username)
+        )
     if shadow[1] != NO_PASSWORD:
         yield Difference(
             f"account {user.username}, password",

@@ -1,10 +1,11 @@
-"""The uploads of a user who is removed, kept where only root can read them."""
+"""The uploads of a user who is removed, kept where only root can read them: as one file with its manifest, or as
+they are."""
 
 import os
 import time
 from collections.abc import Iterator
 
-from . import chroot, files, state
+from . import chroot, files, manifest, state
 from .difference import Difference
 from .process import run
 from .state import User
@@ -13,30 +14,41 @@ FOLDER = f"{state.TOP}/archive"
 
 
 def differences(user: User) -> Iterator[Difference]:
-    """Uploads archived, unless there are none or an earlier run has done it; the record says where."""
+    """Uploads put away, unless there are none, or an earlier run has done it (the record says where), or they are to
+    go with the jail."""
     uploads = chroot.uploads(user.username)
     try:
         entries = len(os.listdir(uploads))
     except FileNotFoundError:
         return
-    if not entries or (user.archive and os.path.exists(user.archive)):
+    if not entries or user.on_removal == "delete" or (user.archive and os.path.exists(user.archive)):
         return
     yield from files.directory_differences(FOLDER, 0o700)
-    path = _free_path(user.username)
-    yield Difference(uploads, f"{entries} entries", f"archived as {path}", lambda: _archive(user, path))
+    stem = _free_stem(user.username)
+    if user.on_removal == "keep":
+        yield Difference(uploads, f"{entries} entries", f"kept as {stem}", lambda: _keep(user, stem))
+    else:
+        yield Difference(uploads, f"{entries} entries", f"archived as {stem}.tar", lambda: _archive(user, stem))
 
 
-def _free_path(username: str) -> str:
-    stem = f"{FOLDER}/{username}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
-    path, number = f"{stem}.tar", 1
-    while os.path.lexists(path):
+def _free_stem(username: str) -> str:
+    stem = base = f"{FOLDER}/{username}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+    number = 1
+    while any(os.path.lexists(f"{stem}{end}") for end in ("", ".tar", ".manifest.jsonl")):
         number += 1
-        path = f"{stem}-{number}.tar"
-    return path
+        stem = f"{base}-{number}"
+    return stem
 
 
-def _archive(user: User, path: str) -> None:
+def _keep(user: User, path: str) -> None:
+    os.rename(chroot.uploads(user.username), path)
+    files.sync(FOLDER)
+    state.write_user(user._replace(archive=path))
+
+
+def _archive(user: User, stem: str) -> None:
     # tar(1) rather than tarfile: it keeps holes, and copes with trees deeper than PATH_MAX.
+    path = f"{stem}.tar"
     partial = f"{path}.partial"
     fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     try:
@@ -46,6 +58,7 @@ def _archive(user: User, path: str) -> None:
             timeout=None,
         )
         os.fsync(fd)
+        manifest.write(f"{stem}.manifest.jsonl", partial, {"archive": path, "user": user.username, "stack": user.owner})
     except BaseException:
         os.unlink(partial)
         raise

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
-from . import files
+from . import files, process
 from .difference import Difference
 from .state import User
+from .validate import end_of_access
 
 PARENT = "/etc/ssh/sftp-jail"
 FOLDER = f"{PARENT}/keys"
@@ -29,8 +30,21 @@ def removal_differences() -> Iterator[Difference]:
 
 def user_differences(user: User) -> Iterator[Difference]:
     """One line a key: `restrict` (sshd(8)) takes away whatever a later OpenSSH may add to what a key allows."""
-    lines = [f"restrict {key} {label}\n" for label, key in sorted(user.keys.items())]
+    options = ",".join(["restrict", *_limits(user)])
+    lines = [f"{options} {key} {label}\n" for label, key in sorted(user.keys.items())]
     yield from files.file_differences(path(user.username), "".join(lines))
+
+
+def _limits(user: User) -> Iterator[str]:
+    """From where, and until when, as sshd(8), AUTHORIZED_KEYS FILE FORMAT, has them."""
+    if user.allow_from is not None:
+        yield f'from="{",".join(user.allow_from)}"'
+    if user.expires is not None:
+        end = end_of_access(user.expires)
+        if process.openssh_version() >= (9, 1):
+            yield f'expiry-time="{end:%Y%m%d%H%M%SZ}"'
+        else:  # it knows no zone but the system's
+            yield f'expiry-time="{end.astimezone():%Y%m%d%H%M%S}"'
 
 
 def user_removal_differences(user: User) -> Iterator[Difference]:

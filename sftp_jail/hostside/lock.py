@@ -15,20 +15,24 @@ PATIENCE = 300
 """Seconds to wait for the others."""
 
 
+class Busy(Failure):
+    """Somebody else has the lock."""
+
+
 @contextlib.contextmanager
-def held() -> Iterator[None]:
-    """Hold the server's lock."""
+def held(patience: float = PATIENCE) -> Iterator[None]:
+    """Hold the server's lock; `Busy` if it is not free within so many seconds."""
     fd = os.open(PATH, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         while True:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise Failure(
-                        f"another jailctl has held {PATH} for {PATIENCE} s",
+                if time.monotonic() >= deadline:
+                    raise Busy(
+                        f"another jailctl has held {PATH} for {patience} s",
                         f"See which one: fuser -v {PATH}",
                     ) from None
                 time.sleep(0.02)

@@ -1,6 +1,7 @@
 """Running the server's own tools, and ending a user's processes."""
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -47,6 +48,15 @@ def succeeds(*argv: str) -> bool:
     except Failure:
         return False
     return True
+
+
+def openssh_version() -> tuple[int, int]:
+    """Major and minor number of the server's OpenSSH; `Failure` if they cannot be told."""
+    done = subprocess.run(["ssh", "-V"], capture_output=True, text=True, env=ENVIRONMENT, check=False)
+    found = re.match(r"OpenSSH_(\d+)\.(\d+)", done.stderr)
+    if not found:
+        raise Failure(f"ssh -V says {done.stderr.strip()!r}, which is no version of OpenSSH", "Install openssh-client")
+    return int(found[1]), int(found[2])
 
 
 def of(uid: int) -> list[int]:

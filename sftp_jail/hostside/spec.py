@@ -5,7 +5,7 @@ from typing import Any, Callable, NamedTuple, TextIO
 
 from . import state, validate
 from .failure import Failure
-from .state import Jail
+from .state import Jail, User
 
 
 class Tenancy(NamedTuple):
@@ -51,20 +51,50 @@ def read_renaming(stdin: TextIO) -> tuple[str, str]:
     return spec["from"], spec["to"]
 
 
-def read_user(stdin: TextIO) -> tuple[str, str, dict[str, str]]:
-    """A username, the stack that it belongs to, and his keys by label: `user` and, for each key, `key LABEL`."""
-    spec = _object(stdin, "an object with 'user', and 'key LABEL' for each key")
+def read_user(stdin: TextIO) -> tuple[str, str, dict[str, Any]]:
+    """A username, the stack that it belongs to, and the fields of `User` that the stack decides: `user`, for each key
+    `key LABEL`, and what of `GRANT` is given."""
+    wanted = f"'user', 'key LABEL' for each key, and what is wanted of {', '.join(GRANT)}"
+    spec = _object(stdin, f"an object with {wanted}")
     owner, _, username = str(spec.pop("user", "")).rpartition("/")
     _check("user", validate.check_username, username)
     _check("user", validate.check_owner, owner)
-    keys = {}
-    for entry, key in spec.items():
+    grant: dict[str, Any] = {"keys": {}}
+    for entry, value in spec.items():
         kind, _, label = entry.partition(" ")
-        if kind != "key":
-            raise Failure(f"{validate.show(entry)}: unknown", "Give 'user', and 'key LABEL' for each key")
-        _check("key", validate.check_key_label, label)
-        keys[label] = _check(entry, validate.normalise_key, key)
-    return username, owner, keys
+        if kind == "key":
+            _check("key", validate.check_key_label, label)
+            grant["keys"][label] = _check(entry, validate.normalise_key, value)
+        elif entry in GRANT:
+            field, normalise = GRANT[entry]
+            grant[field] = _check(entry, normalise, value)
+        else:
+            raise Failure(f"{validate.show(entry)}: unknown", f"Give {wanted}")
+    defaults = {field: User._field_defaults[field] for field, _ in GRANT.values()}
+    return username, owner, {**defaults, **grant}
+
+
+def _choice(check: Callable[[object], None]) -> Callable[[object], object]:
+    def normalise(value: object) -> object:
+        check(value)
+        return value
+
+    return normalise
+
+
+def _sources(value: object) -> list[str]:
+    if not isinstance(value, list) or not value:
+        raise validate.Invalid("no list of networks", "Name one or more, or leave it out", validate.show(value))
+    return sorted({validate.normalise_source(network) for network in value})
+
+
+GRANT: dict[str, tuple[str, Callable[[object], object]]] = {
+    "access": ("access", _choice(validate.check_access)),
+    "allowFrom": ("allow_from", _sources),
+    "expires": ("expires", validate.normalise_expiry),
+    "onRemoval": ("on_removal", _choice(validate.check_on_removal)),
+}
+"""By the entry in stdin: the field of `User`, and what checks a value and makes it the field's."""
 
 
 def read_password(stdin: TextIO) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple, Optional
 
 from . import chroot, files, keys, services
-from .accounts import GROUP, PASSWORD_GROUP
+from .accounts import ACCESS_GROUPS, GROUP, PASSWORD_GROUP, further_groups
 from .difference import Difference
 from .failure import Failure
 from .process import run
@@ -33,12 +33,23 @@ A_NOBODY = "nobody"
 """An account of every Debian, lent to `sshd -T` as a jailed user while the jail has none."""
 
 
-def settings(jail: Jail, password: bool) -> list[tuple[str, str]]:
+UPLOAD_ONLY = (
+    # what a transfer begins with, is made of and ends with
+    *("realpath", "stat", "lstat", "open", "write", "fstat", "fsetstat", "setstat", "close"),
+    *("mkdir", "statvfs", "fstatvfs", "fsync", "limits"),
+)
+"""The requests (sftp-server(8), -Q) that uploading takes; what a later OpenSSH may add is not among them."""
+
+RESTRICTIONS = {"read-only": " -R", "upload-only": f" -p{','.join(UPLOAD_ONLY)}"}
+"""By `User.access`, the options of sftp-server(8)."""
+
+
+def settings(jail: Jail, password: bool, access: str = "read-write") -> list[tuple[str, str]]:
     """What a jailed user gets, by keyword (sshd_config(5)); with a password, either that or a key lets him in."""
     return [
         ("ChrootDirectory", f"{chroot.JAILS}/%u"),
         # No blanks within an argument: OpenSSH before 10.3 keeps 8 words of it and drops the rest silently.
-        ("ForceCommand", f"internal-sftp -l{jail.log_level} -u0{jail.umask}"),
+        ("ForceCommand", f"internal-sftp -l{jail.log_level} -u0{jail.umask}{RESTRICTIONS.get(access, '')}"),
         ("AuthorizedKeysFile", f"{keys.FOLDER}/%u"),
         ("AuthorizedKeysCommand", "none"),
         ("TrustedUserCAKeys", "none"),
@@ -73,10 +84,16 @@ BY_GROUP = Criteria()
 
 
 def drop_in(jail: Jail, criteria: Criteria = BY_GROUP, subsystem: bool = False) -> str:
-    """The text of the drop-in. The first match wins, so the block for passwords holds only what differs."""
+    """The text of the drop-in. The first match wins, so the blocks before the last one hold only what differs."""
     keyed = settings(jail, password=False)
-    differing = [setting for setting in settings(jail, password=True) if setting not in keyed]
-    blocks = ((criteria.password, differing), (criteria.jailed, keyed))
+    blocks = [
+        (criteria.password, [setting for setting in settings(jail, password=True) if setting not in keyed]),
+        *(
+            (f"Group {group}", [setting for setting in settings(jail, False, access) if setting not in keyed])
+            for access, group in ACCESS_GROUPS.items()
+        ),
+        (criteria.jailed, keyed),
+    ]
     return "\n".join(
         [
             "# Written by jailctl, which puts it back when it is changed.",
@@ -238,14 +255,14 @@ def user_differences(user: User, jail: Jail) -> Iterator[Difference]:
 
 def _check(user: User, jail: Jail, config: str = CONFIG) -> None:
     values = effective(user.username, config)
-    for keyword, value in settings(jail, password=user.password_hash is not None):
+    for keyword, value in settings(jail, user.password_hash is not None, user.access):
         actual = values.get(keyword.lower(), ["nothing"])
         if actual != [value]:
             raise Failure(
                 f"sshd would give {user.username} {keyword} {' '.join(actual)} instead of {value}{_culprit(keyword)}",
                 f"Let that spare the group {GROUP}: the first match wins",
             )
-    groups = [GROUP, *([PASSWORD_GROUP] if user.password_hash else [])]
+    groups = [GROUP, *further_groups(user)]
     for keyword, names in (("DenyUsers", [user.username]), ("DenyGroups", groups)):
         if _names_any(values.get(keyword.lower(), []), names):
             raise Failure(f"{keyword} shuts {user.username} out{_culprit(keyword)}", f"Let it spare the group {GROUP}")

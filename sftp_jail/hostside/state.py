@@ -9,11 +9,13 @@ import json
 import os
 import pwd
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from typing import NamedTuple, Optional
 
 from . import files
 from .difference import Difference
 from .failure import Failure
+from .validate import end_of_access
 
 TOP = "/sftp"
 """Jails, archives and this memory. A file system of its own may be mounted here."""
@@ -45,7 +47,7 @@ class Jail(NamedTuple):
 class User(NamedTuple):
     """One login. `keys` maps label to `type blob`; `owner` is the stack that made it, by its fully qualified name;
     `archive` is where the uploads went, once removal has begun. `pending`: the machine before this one had him, and
-    his stack has not asked for him here."""
+    his stack has not asked for him here. The others are as validate.py has them; `allow_from` None: any address."""
 
     username: str
     uid: int
@@ -54,6 +56,15 @@ class User(NamedTuple):
     password_hash: Optional[str] = None
     archive: Optional[str] = None
     pending: bool = False
+    expires: Optional[str] = None
+    allow_from: Optional[list[str]] = None
+    access: str = "read-write"
+    on_removal: str = "archive"
+
+    @property
+    def has_expired(self) -> bool:
+        """Whether his access has ended by itself."""
+        return self.expires is not None and end_of_access(self.expires) <= datetime.now(timezone.utc)
 
 
 def machine() -> str:

@@ -8,8 +8,10 @@ A check raises `Invalid` or returns. No message, and no `shown`, ever holds a se
 
 import base64
 import binascii
+import ipaddress
 import re
 from collections.abc import Iterator
+from datetime import date, datetime, timedelta, timezone
 
 MAX_SHOWN = 60
 """Characters of a refused value that a message repeats."""
@@ -278,6 +280,103 @@ def check_password_hash(value: object) -> None:
     if value.startswith("$"):
         raise Invalid("not a whole hash of a method that is accepted (yescrypt, SHA-512, SHA-256, bcrypt)", MAKE_A_HASH)
     raise Invalid("a plain password, or a DES hash", f"Only a strong hash is accepted. {MAKE_A_HASH}")
+
+
+# What a login may do, from where, and how long
+
+INSTANT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(Z|[+-]\d\d:\d\d)", re.ASCII)
+
+EXPIRY_EXAMPLES = "'2026-12-07', through that day in UTC, or '2026-12-07T18:00:00+01:00'"
+
+
+def normalise_expiry(value: object) -> str:
+    """When access ends: a date, which is the last day of it (UTC); or an instant, in UTC then: `2026-12-07T17:00:00Z`.
+
+    Raises `Invalid`.
+    """
+    remedy = f"Write {EXPIRY_EXAMPLES}"
+    if not isinstance(value, str):
+        raise Invalid("not a date", f"{remedy}, in quotes", show(value))
+    try:
+        if re.fullmatch(r"\d{4}-\d\d-\d\d", value, re.ASCII):
+            return date.fromisoformat(value).isoformat()
+        if INSTANT.fullmatch(value):
+            # Python 3.9 does not know the Z.
+            moment = datetime.fromisoformat(re.sub("Z$", "+00:00", value)).astimezone(timezone.utc)
+            return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError):
+        raise Invalid("a day or a time that no calendar has", remedy, show(value)) from None
+    if re.match(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d", value, re.ASCII):
+        raise Invalid("a time without a zone", "End it with Z for UTC, or with an offset: '+01:00'", show(value))
+    raise Invalid("not a date", remedy, show(value))
+
+
+def end_of_access(expiry: str) -> datetime:
+    """The first moment without access, of what `normalise_expiry` has returned."""
+    if "T" in expiry:
+        return datetime.strptime(expiry, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+    midnight = datetime.strptime(expiry, "%Y-%m-%d").replace(tzinfo=timezone.utc)
+    return midnight + timedelta(days=1)
+
+
+def check_expiry_ahead(value: object, now: datetime) -> None:
+    """An end of access that is worth making a login for; raises `Invalid`."""
+    expiry = normalise_expiry(value)
+    today = now.astimezone(timezone.utc).date().isoformat()
+    if expiry == today:
+        raise Invalid(
+            "today, and the rest of a day is seldom what is meant",
+            f"Write a later day; or, for hours, an instant: '{today}T18:00:00Z'",
+            show(expiry),
+        )
+    if end_of_access(expiry) <= now:
+        raise Invalid("in the past", "Write a later day; to end access now, remove the user", show(expiry))
+
+
+def normalise_network(value: object) -> str:
+    """A range of IP addresses in CIDR notation, as `ipaddress` writes it; raises `Invalid`."""
+    example = "Write a network like '203.0.113.0/24' or '2001:db8::/32', or one address as '203.0.113.7/32'"
+    if not isinstance(value, str) or value != value.strip() or "/" not in value:
+        raise Invalid("not a range of IP addresses", example, show(value))
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError:
+        try:
+            network = ipaddress.ip_network(value, strict=False)
+        except ValueError:
+            raise Invalid("not a range of IP addresses", example, show(value)) from None
+        raise Invalid("an address with bits beyond its network", f"Did you mean '{network}'?", show(value)) from None
+
+
+def normalise_source(value: object) -> str:
+    """A network from which a user may come: any but all of them; raises `Invalid`."""
+    network = normalise_network(value)
+    if network.endswith("/0"):
+        raise Invalid("every address there is", "Leave allowFrom out to allow any address", show(value))
+    return network
+
+
+ACCESS = ("read-write", "read-only", "upload-only")
+
+
+def check_access(value: object) -> None:
+    """What a user may do with the files; raises `Invalid`."""
+    if value not in ACCESS:
+        raise Invalid("not a kind of access", f"Use {', '.join(map(repr, ACCESS[:-1]))} or {ACCESS[-1]!r}", show(value))
+
+
+ON_REMOVAL = ("archive", "keep", "delete")
+
+
+def check_on_removal(value: object) -> None:
+    """What becomes of the uploads of a user who is removed; raises `Invalid`."""
+    if value not in ON_REMOVAL:
+        raise Invalid(
+            "nothing that can be done with uploads",
+            "Use 'archive' (one file, with a list of what is in it), 'keep' (the files as they are, for root alone) or "
+            "'delete' (for ever)",
+            show(value),
+        )
 
 
 # Stacks

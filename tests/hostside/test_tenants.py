@@ -8,7 +8,7 @@ OTHER = "organization/sftp-jail/other"
 
 def theirs(username: str, **keys: Key) -> dict:
     """The spec of a user of the other stack."""
-    return {**spec(username, **keys), "user": f"{OTHER}/{username}"}
+    return {**spec(username, None, **keys), "user": f"{OTHER}/{username}"}
 
 
 def release(machine: Machine, owner: str, force_destroy: bool = False) -> Done:

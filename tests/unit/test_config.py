@@ -54,6 +54,22 @@ def test_users_and_options_are_read(stack_config):
     assert settings.umask == "027"
 
 
+@pytest.mark.parametrize(
+    ("arrives", "expires"),
+    [
+        ("2026-12-07", "2026-12-07"),
+        ("2026-12-07 00:00:00 +0000 UTC", "2026-12-07"),
+        ("2026-12-07 18:00:00 +0000 UTC", "2026-12-07T18:00:00+00:00"),
+        ("2026-12-07 18:00:00 +0530 +0530", "2026-12-07T18:00:00+05:30"),
+        ("2026-12-07T18:00:00+05:30", "2026-12-07T18:00:00+05:30"),
+    ],
+)
+def test_the_end_of_access_is_read_with_and_without_quotes(stack_config, arrives, expires):
+    """Without, Pulumi hands on what Go says of a point in time."""
+    stack_config({"users": {"jack": {**JACK, "expires": arrives}}})
+    assert config.load().users["jack"].expires == expires
+
+
 def test_a_server_that_exists_is_read_with_its_jump_host(stack_config, engine):
     proxy = {"address": "198.51.100.7", "hostKey": keys.ed25519(2), "port": 2222, "user": "jump"}
     stack_config({"host": {**SERVER, "user": "ops", "privateKey": PRIVATE_KEY, "proxy": proxy}}, secret=True)
@@ -151,6 +167,11 @@ STACK = {"kind": "stack", "stack": "staging"}
 PRIVATE_KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAA\n-----END OPENSSH PRIVATE KEY-----\n"
 
 
+def limited(**limits):
+    """A configuration with one user who has limits."""
+    return {"users": {"jack": {**JACK, **limits}}}
+
+
 def allowed(*cidrs):
     """A stack on AWS for users from these networks."""
     return {"host": {**AWS, "allowedCidrs": list(cidrs)}}
@@ -206,7 +227,7 @@ FAULTS = {
     "two ranges in one": (allowed("203.0.113.0/24 10.0.0.0/8"), "host.allowedCidrs[0]", "'203.0.113.0/24'"),
     "a host name as a range": (allowed("office.example.org"), "host.allowedCidrs[0]", "'203.0.113.0/24'"),
     "an address without its mask": (allowed("203.0.113.7"), "host.allowedCidrs[0]", "'203.0.113.7/32'"),
-    "a range of IPv6": (allowed("2001:db8::/32"), "host.allowedCidrs[0]", "Write a network like"),
+    "a range of IPv6": (allowed("2001:db8::/32"), "host.allowedCidrs[0]", "Name an IPv4 network"),
     "an empty range": (allowed(""), "host.allowedCidrs[0]", "'203.0.113.0/24'"),
     "no range": (allowed(), "host.allowedCidrs", "Name a network"),
     "ranges that are a word": (
@@ -261,6 +282,28 @@ FAULTS = {
     ),
     "a name in capitals": ({"users": {"Bob": JACK, "bob": {"keys": {"a": keys.ed25519(2)}}}}, "users.Bob", "a-z"),
     "a reserved name": ({"users": {"root": JACK}}, "users.root", "the user's own"),
+    "an end that is no date": (limited(expires="soon"), "users.jack.expires", "Write '2026-12-07'"),
+    "an end on 31 February": (limited(expires="2026-02-31"), "users.jack.expires", "Write '2026-12-07'"),
+    "an end in another notation": (limited(expires="7.12.2026"), "users.jack.expires", "Write '2026-12-07'"),
+    "an end in digits of another script": (
+        limited(expires="\uff12\uff10\uff12\uff16-12-07"),
+        "users.jack.expires",
+        "Write",
+    ),
+    "an end without its zone": (limited(expires="2026-12-07T18:00"), "users.jack.expires", "End it with Z"),
+    "an end that is a number": (limited(expires=20261207), "users.jack.expires", "in quotes"),
+    "a source with host bits": (limited(allowFrom=["203.0.113.7/24"]), "users.jack.allowFrom[0]", "'203.0.113.0/24'"),
+    "a source beyond 32 bits": (limited(allowFrom=["203.0.113.0/33"]), "users.jack.allowFrom[0]", "Write a network"),
+    "a source with a space": (limited(allowFrom=["203.0.113.0/24 "]), "users.jack.allowFrom[0]", "Write a network"),
+    "a source by name": (limited(allowFrom=["office.example.org"]), "users.jack.allowFrom[0]", "Write a network"),
+    "an empty source": (limited(allowFrom=["10.0.0.0/8", ""]), "users.jack.allowFrom[1]", "Write a network"),
+    "sources that are everything": (limited(allowFrom=["::/0"]), "users.jack.allowFrom[0]", "Leave allowFrom out"),
+    "no source": (limited(allowFrom=[]), "users.jack.allowFrom", "leave it out"),
+    "sources that are a word": (limited(allowFrom="10.0.0.0/8"), "users.jack.allowFrom", "['203.0.113.0/24']"),
+    "an unknown access": (limited(access="write-only"), "users.jack.access", "'upload-only'"),
+    "an access that is a list": (limited(access=["read-only"]), "users.jack.access", "'upload-only'"),
+    "an unknown end of uploads": (limited(onRemoval="burn"), "users.jack.onRemoval", "'archive'"),
+    "a misspelt limit": (limited(expire="2026-12-07"), "users.jack.expire", "Did you mean 'expires'?"),
     "an unknown log level": ({"logLevel": "LOUD"}, "logLevel", "'VERBOSE'"),
     "a log level that is a map": ({"logLevel": {"a": "b"}}, "logLevel", "'VERBOSE'"),
     "umask 999": ({"umask": "999"}, "umask", "three octal digits"),
