@@ -74,11 +74,19 @@ def _quota(value: Any, style: Style) -> str:
     return f"at most {found[1]} {found[2]}"
 
 
+FATES = {"archive": "archived", "keep": "kept as they are", "delete": "deleted"}
+
+
+def _fate(value: Any, style: Style) -> str:
+    return f"uploads {FATES[value]} on removal"
+
+
 WORDS = {
     "allowFrom": Word(_addresses, "from any address"),
     "access": Word(_access, "read-write"),
     "expires": Word(_until, "without an end"),
     "quota": Word(_quota, "without a quota"),
+    "onRemoval": Word(_fate, "uploads archived on removal"),
 }
 """By key, in the order in which they are said. What is in the JSON and neither here nor in `OWN_WORDS` is shown as
 `key: value`."""
@@ -307,9 +315,8 @@ class Access:
         # A VM's data volume goes on, and there jailctl removes who is not asked for on the next VM.
         if account.before.get("deletedWith") in self.ending - self.replaced_vms:
             return " with its host"
-        spec = user.before
-        deletes = isinstance(spec, Mapping) and spec.get("deleteData") is True
-        return f"; sessions ended, uploads {'deleted' if deletes else 'archived'}"
+        fate = user.before.get("onRemoval", "archive") if isinstance(user.before, Mapping) else "archive"
+        return f"; sessions ended, uploads {FATES.get(fate, self.style.json(fate))}"
 
     def _twins(self, user: User, others: Sequence[User], what: str) -> str:
         """Who has the same keys, as a fact: that it is the same person is for others to say."""
@@ -430,7 +437,7 @@ class Access:
         ranges = spec.get("allowFrom")
         if any(map(says_anyone, ranges if isinstance(ranges, list) else [ranges])):
             yield ANYONE
-        if spec.get("deleteData") is True:
+        if spec.get("onRemoval") == "delete":
             yield "Uploads will be deleted with the login"
         if spec.get("expires") is None:
             yield "Without an end"
@@ -482,7 +489,7 @@ class Access:
                 self.warnings.add("Removed and made anew in one run, where the removal comes last", name)
             if user.account is not None and user.account.kept:
                 self.warnings.add(ABANDONED, name)
-            if isinstance(user.before, Mapping) and user.before.get("deleteData") is True:
+            if isinstance(user.before, Mapping) and user.before.get("onRemoval") == "delete":
                 self.warnings.add(DATA, f"uploads of {name}")
         for user in self.changed:
             before, after = user.before, user.after

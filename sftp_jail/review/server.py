@@ -45,7 +45,6 @@ SETTINGS = {
     "umask": Setting("sshd: umask", "022"),
     "logLevel": Setting("sshd: log level", "VERBOSE"),
     "forceDestroy": Setting("jail: destroy removes other stacks' users, too (forceDestroy):", False),
-    "deleteData": Setting("jail: destroy deletes the uploads (deleteData):", False),
 }
 """By key. Another key is shown under its own name; `owner` only where it changes, `jailctl` in a line of its own."""
 
@@ -164,7 +163,7 @@ class Server:
                 return True
         if key == "logLevel":
             return bool(now != "VERBOSE")
-        return key in ("forceDestroy", "deleteData") and now is not False
+        return key == "forceDestroy" and now is not False
 
     def _ways(self, change: Change) -> Iterable[str]:
         """How a Command is run again though what it is told is the same."""

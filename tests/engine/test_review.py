@@ -54,6 +54,21 @@ def test_a_first_preview_says_who_is_new_with_ssh_keygen_s_fingerprints(project:
     assert done.code == 1
 
 
+def test_a_limited_user_is_told_with_all_his_limits(project: Project) -> None:
+    key = project.user("jim", "laptop")["laptop"]
+    limits = {"allowFrom": ["203.0.113.0/24"], "access": "read-only", "expires": "2199-12-07", "onRemoval": "delete"}
+    users(project)["jim"].update(limits)
+    project.write()
+    done = review(project)
+    project.drop("jim")
+    assert (
+        f"**jim**: new, key `{mark(key.public)}` (laptop), from 203.0.113.0/24, read-only, until 7 December 2199, "
+        "uploads deleted on removal"
+    ) in lines(done)
+    assert "Uploads will be deleted with the login: **jim**" in lines(done)
+    assert not any("Without an end" in line and "jim" in line for line in lines(done))
+
+
 def test_thirty_users_at_once_are_thirty_sorted_lines(project: Project) -> None:
     before = dict(users(project))
     names = [f"user{number:02}" for number in range(30)]

@@ -265,7 +265,7 @@ def test_a_removed_user_s_sessions_end_and_his_uploads_are_kept(run: Run) -> Non
 
 
 def test_a_removed_user_whose_uploads_go_is_warned_of(run: Run) -> None:
-    done = run(digest(stack("jill"), user("delete", "jill", {"deleteData": True})))
+    done = run(digest(stack("jill"), user("delete", "jill", {"onRemoval": "delete"})))
     assert "**jill**: removed; sessions ended, uploads deleted" in lines(done)
     assert "Data that will be deleted: uploads of **jill**" in lines(done)
 
@@ -459,7 +459,6 @@ def test_the_jail_s_settings_are_said_in_sshd_s_words(run: Run) -> None:
         ({"logLevel": "VERBOSE"}, {"logLevel": "INFO"}),
         ({"forceDestroy": False}, {"forceDestroy": True}),
         ({}, {"forceDestroy": True}),
-        ({"deleteData": False}, {"deleteData": True}),
     ],
 )
 @pytest.mark.parametrize("new", [False, True], ids=["changed", "new"])
@@ -616,7 +615,7 @@ def test_a_changed_connection_is_warned_of_since_a_server_that_is_left_keeps_its
         ({"allowFrom": ["::/0"]}, "Open to anyone"),
         ({"allowFrom": ["0::0/0"]}, "Open to anyone"),
         ({"allowFrom": "0.0.0.0/0"}, "Open to anyone"),
-        ({"deleteData": True}, "Uploads will be deleted with the login"),
+        ({"onRemoval": "delete"}, "Uploads will be deleted with the login"),
         ({"keys": {"a": "ssh-ed25519 !"}}, "With a key that is not readable"),
     ],
 )
