@@ -19,7 +19,15 @@ from .hosts import Host
 from .hosts.existing import GET_THE_HOST_KEY, ExistingHost, ExistingHostArgs, SshServerArgs
 from .hosts.local import LocalHost, LocalHostArgs, demo_user
 from .hosts.stack import StackHost, StackHostArgs
-from .hostside.validate import MAKE_A_HASH, check_log_level, check_umask, check_username, show
+from .hostside.validate import (
+    MAKE_A_HASH,
+    Invalid,
+    check_log_level,
+    check_umask,
+    check_username,
+    normalise_source,
+    show,
+)
 from .jail import users_faults
 from .user import UserArgs
 
@@ -92,7 +100,7 @@ def load() -> Settings:
     """
     reader = _Reader()
     config = reader.section(f"{NAMESPACE}:", _stack_config(), KEYS, EXAMPLE)
-    host, demo_keys = reader.host(f"{NAMESPACE}:host", config.get("host", {"kind": "local"}))
+    host, demo_keys = reader.host(f"{NAMESPACE}:host", config.get("host", {"kind": "local"}), _sources(config))
     users = reader.users(f"{NAMESPACE}:users", config.get("users", {}), demo_keys)
     for key, check in (("logLevel", check_log_level), ("umask", check_umask)):
         if key in config:
@@ -124,6 +132,20 @@ def load() -> Settings:
 def _kind(config: Mapping[str, Any]) -> object:
     host = config.get("host")
     return host.get("kind") if isinstance(host, dict) else None
+
+
+def _sources(config: Mapping[str, Any]) -> list[str]:
+    """The networks that users come from, as far as they can be read: elsewhere it is said what is wrong."""
+    users = config.get("users")
+    found = []
+    for user in users.values() if isinstance(users, dict) else ():
+        networks = user.get("allowFrom") if isinstance(user, dict) else None
+        for network in networks if isinstance(networks, list) else ():
+            try:
+                found.append(normalise_source(network))
+            except Invalid:
+                continue
+    return sorted(set(found))
 
 
 def _stack_config() -> dict[str, Any]:
@@ -175,14 +197,17 @@ class _Reader:
                 self.faults.append(Fault(below(path, key), "no value", "Give it one, or remove the line"))
         return {key: spec[key] for key in keys if spec.get(key) is not None}
 
-    def host(self, path: str, value: object) -> tuple[Callable[[str], Host], bool]:
-        """What makes the host, and whether a user without any key is given one for the demo."""
+    def host(self, path: str, value: object, sources: Sequence[str]) -> tuple[Callable[[str], Host], bool]:
+        """What makes the host, and whether a user without any key is given one for the demo.
+
+        :param sources: the networks that users come from, for a host with a firewall of its own
+        """
         kind = self.map(path, value, "{kind: local}").get("kind", "local")
         if kind not in HOST_KINDS:
             remedy = f"Use {', '.join(HOST_KINDS[:-1])} or {HOST_KINDS[-1]}"
             self.faults.append(Fault(f"{path}.kind", "not a kind of host", remedy, show(kind)))
         elif kind == "aws":
-            return self.aws_host(path, value), False
+            return self.aws_host(path, value, sources), False
         elif kind == "existing":
             return self.existing_host(path, value), False
         elif kind == "stack":
@@ -206,7 +231,7 @@ class _Reader:
             self.faults.append(Fault(path, "neither true nor false", remedy, show(value)))
         return value is True
 
-    def aws_host(self, path: str, value: object) -> Callable[[str], Host]:
+    def aws_host(self, path: str, value: object, sources: Sequence[str]) -> Callable[[str], Host]:
         """A VM on AWS."""
         spec = self.section(path, value, ["kind", *AWS_KEYS], AWS_EXAMPLE)
         self.private_key(path, spec)
@@ -234,7 +259,7 @@ class _Reader:
             if isinstance(value, dict) and key not in value:
                 self.faults.append(Fault(f"{path}.{key}", "missing", remedy))
             given.setdefault(AWS_KEYS[key], "")
-        args = aws.AwsHostArgs(**given)
+        args = aws.AwsHostArgs(user_cidrs=sources, **given)
         absent = {f"{path}.{key}" for key in missing if key not in spec}
         self.faults += [fault for fault in args.faults(path) if fault.path not in absent]
         return partial(aws.AwsHost, args=args)

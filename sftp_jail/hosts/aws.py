@@ -16,7 +16,16 @@ from pulumi_command import local
 from pulumi_command.remote import ConnectionArgs
 
 from ..faults import Fault, checked, examine, raise_any
-from ..hostside.validate import Invalid, check_address, check_private_key, normalise_key, normalise_network, show
+from ..hostside.validate import (
+    WIDEST,
+    Invalid,
+    check_address,
+    check_private_key,
+    normalise_key,
+    normalise_network,
+    normalise_source,
+    show,
+)
 from ..remote import command
 from . import DIALS, Host
 
@@ -38,9 +47,6 @@ EGRESS = {80: "Debian's packages", 443: "Debian's packages"}
 
 ROOT_SIZE = 10
 """GiB of the VM's own disk, which nothing but the system and its logs need; Debian's images take 8."""
-
-WIDEST = 8
-"""A range with fewer bits of network than this is taken for the whole Internet."""
 
 MOUNT = "python3 -I -c 'import json, sys; spec = json.load(sys.stdin); exec(spec[\"program\"])'"
 """Runs data_volume.py out of the JSON map that stdin carries."""
@@ -79,6 +85,10 @@ class AwsHostArgs:
 
     allowed_cidrs: Sequence[str]
     """From where users may connect, as IPv4 ranges: `203.0.113.0/24`. `0.0.0.0/0` needs `allow_anyone`."""
+
+    user_cidrs: Sequence[str] = ()
+    """More ranges that users may connect from: what their own `allow_from` names. Those of IPv6 are passed over, since
+    the VM has none. Default: none."""
 
     administrator_cidrs: Optional[Sequence[str]] = None
     """From where the administrator, and Pulumi, may connect. Default: as `allowed_cidrs`. Never the whole Internet."""
@@ -128,6 +138,8 @@ class AwsHostArgs:
         yield from _range_faults(
             f"{path}.allowedCidrs", self.allowed_cidrs, None if self.allow_anyone else USERS_REMEDY
         )
+        for number, cidr in enumerate(self.user_cidrs):
+            yield from examine(f"{path}.userCidrs[{number}]", normalise_source, cidr)
         if self.administrator_cidrs is not None or self.allow_anyone:
             place = "administratorCidrs" if self.administrator_cidrs is not None else "allowedCidrs"
             yield from _range_faults(f"{path}.{place}", self.administration, ADMINISTRATION_REMEDY)
@@ -196,7 +208,7 @@ def _range_faults(path: str, ranges: object, remedy_for_all: Optional[str]) -> I
     for place, cidr in enumerate(ranges):
         found = list(examine(f"{path}[{place}]", check_cidr, cidr))
         yield from found
-        if not found and remedy_for_all and ipaddress.IPv4Network(cidr).prefixlen < WIDEST:
+        if not found and remedy_for_all and ipaddress.IPv4Network(cidr).prefixlen < WIDEST[4]:
             yield Fault(f"{path}[{place}]", "the whole Internet, or much of it", remedy_for_all, show(cidr))
 
 
@@ -381,6 +393,12 @@ class AwsHost(Host):
             who.setdefault(cidr, []).append("users")
         for cidr in self._args.administration:
             who.setdefault(cidr, []).append("administrator")
+        for cidr in self._args.user_cidrs:
+            network = ipaddress.ip_network(cidr)
+            if isinstance(network, ipaddress.IPv4Network) and not any(
+                network.subnet_of(ipaddress.IPv4Network(allowed)) for allowed in self._args.allowed_cidrs
+            ):
+                who.setdefault(str(network), []).append("users")
         for cidr, names in who.items():
             aws.vpc.SecurityGroupIngressRule(
                 f"{self._name}-ssh-from-{cidr}",

@@ -348,12 +348,16 @@ def normalise_network(value: object) -> str:
         raise Invalid("an address with bits beyond its network", f"Did you mean '{network}'?", show(value)) from None
 
 
+WIDEST = {4: 8, 6: 16}
+"""By version of IP, bits of network: a range with fewer is taken for the whole Internet."""
+
+
 def normalise_source(value: object) -> str:
-    """A network from which a user may come: any but all of them; raises `Invalid`."""
-    network = normalise_network(value)
-    if network.endswith("/0"):
-        raise Invalid("every address there is", "Leave allowFrom out to allow any address", show(value))
-    return network
+    """A network from which a user may come, not the whole Internet; raises `Invalid`."""
+    network = ipaddress.ip_network(normalise_network(value))
+    if network.prefixlen < WIDEST[network.version]:
+        raise Invalid("the whole Internet, or much of it", "Leave allowFrom out to allow any address", show(value))
+    return str(network)
 
 
 ACCESS = ("read-write", "read-only", "upload-only")

@@ -178,6 +178,24 @@ def test_the_users_networks_are_edited_one_by_one(aws: Aws) -> None:
     assert aws.sftp("jack", jack(aws), "ls").code == 0
 
 
+def test_a_users_own_networks_are_let_through_for_him_alone(aws: Aws) -> None:
+    jill = aws.project.user("jill", "laptop")["laptop"]
+    host(aws, allowedCidrs=["10.213.249.0/24"])
+    users = aws.project.config["sftp-jail:users"]
+    users["jill"]["allowFrom"], users["jack"]["allowFrom"] = [f"{FROM_HOME}/32"], ["10.213.249.0/24"]
+    aws.project.write()
+    aws.project.up()
+    assert aws.sftp("jill", jill, "ls").code == 0
+    refused = aws.sftp("jack", jack(aws), "ls")
+    assert refused.code != 0
+    assert "Permission denied" in refused.err, "the group lets his computer through, and sshd refuses his key"
+    del users["jack"]["allowFrom"]
+    aws.project.drop("jill")
+    host(aws, allowedCidrs=[f"{FROM_HOME}/32"])
+    aws.project.up()
+    assert aws.sftp("jack", jack(aws), "ls").code == 0
+
+
 def images(aws: Aws) -> list[str]:
     """Debian's own images for what the stack asks for, the newest last."""
     found = aws.ec2.describe_images(Owners=["136693071363"])["Images"]

@@ -299,6 +299,11 @@ FAULTS = {
     "an empty source": (limited(allowFrom=["10.0.0.0/8", ""]), "users.jack.allowFrom[1]", "Write a network"),
     "sources that are everything": (limited(allowFrom=["::/0"]), "users.jack.allowFrom[0]", "Leave allowFrom out"),
     "no source": (limited(allowFrom=[]), "users.jack.allowFrom", "leave it out"),
+    "sources that are half of everything": (
+        limited(allowFrom=["128.0.0.0/1"]),
+        "users.jack.allowFrom[0]",
+        "Leave allowFrom out",
+    ),
     "sources that are a word": (limited(allowFrom="10.0.0.0/8"), "users.jack.allowFrom", "['203.0.113.0/24']"),
     "an unknown access": (limited(access="write-only"), "users.jack.access", "'upload-only'"),
     "an access that is a list": (limited(access=["read-only"]), "users.jack.access", "'upload-only'"),
