@@ -43,6 +43,7 @@ def add_parser(subparsers: Any) -> None:
         epilog="Exit status: 0, no difference; 1, differences; 2, it could not be checked.",
     )
     parser.add_argument("-s", "--stack", help="the stack (default: the one that is selected)")
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
     parser.set_defaults(func=run)
 
 
@@ -51,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     # So that the private key's file goes, too, when a CI job is cancelled.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(CANNOT_SAY))
     try:
-        return max([check(connection) for connection in connections(resources(options.stack))])
+        return max([check(connection, options.format) for connection in connections(resources(options.stack))])
     except NoAnswer as reason:
         print(f"check: {reason}", file=sys.stderr)
         return CANNOT_SAY
@@ -103,12 +104,12 @@ def revealed(value: Any) -> Any:
     return {key: revealed(item) for key, item in value.items()}
 
 
-def check(connection: Mapping[str, Any]) -> int:
+def check(connection: Mapping[str, Any], form: str) -> int:
     """Ask jailctl, and print what it says; 0 if there is no difference, else 1."""
     sudo = [] if connection.get("user", "root") == "root" else ["sudo", "-n"]
     with tempfile.TemporaryDirectory(prefix="sftp-jail-") as directory:
         config = write_files(Path(directory), connection)
-        argv = ["ssh", "-F", str(config), "server", *sudo, JAILCTL, "check"]
+        argv = ["ssh", "-F", str(config), "server", *sudo, JAILCTL, "check", f"--format={form}"]
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode not in (0, 1) or not done.stdout:
         raise NoAnswer(why(done, connection))

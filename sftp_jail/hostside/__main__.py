@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Callable, Optional
 
-from . import accounts, archive, audit, chroot, difference, expiry, keys, lock, process, spec, sshd, state
+from . import accounts, archive, audit, chroot, difference, expiry, keys, lock, process, report, spec, sshd, state
 from .difference import Difference
 from .failure import Failure
 from .state import Jail, User
@@ -230,13 +230,31 @@ def _jail() -> Jail:
     return jail
 
 
-def check() -> list[str]:
+def repair() -> list[str]:
+    """Put right all that differs from what was last applied, users included."""
+    with lock.held():
+        return difference.apply(jail_differences(_jail()))
+
+
+def check(form: str) -> list[str]:
     """List what is not as it should be; without a jail, what is left of one."""
     with lock.held():
         jail = state.jail()
-        left = [f"{user.username}: the machine's before, should be pruned" for user in state.users() if user.pending]
-        found = jail_removal_differences() if jail is None else jail_differences(jail)
-        return [*map(str, found), *left]
+        if jail is not None:
+            return [report.report([*jail_differences(jail), *_stray_differences()], form)]
+        hint = "`pulumi destroy` of the stack that had the host"
+        return [report.report([found._replace(remedy=hint) for found in jail_removal_differences()], form)]
+
+
+def _stray_differences() -> Iterator[Difference]:
+    """What no spec can put right."""
+    yield from chroot.unknown_differences()
+    for user in state.users():
+        if user.pending:
+            hint = "`pulumi up` of the stack that has the host: it asks for him, or removes him"
+            yield Difference(
+                f"user {user.username}", "the machine's before", "asked for, or pruned", lambda: None, hint
+            )
 
 
 def expire() -> list[str]:
@@ -256,7 +274,7 @@ def relink() -> list[str]:
     return []
 
 
-VERBS: dict[str, Callable[[], list[str]]] = {
+VERBS: dict[str, Callable[..., list[str]]] = {
     "apply-jail": apply_jail,
     "remove-jail": remove_jail,
     "apply-user": apply_user,
@@ -266,6 +284,7 @@ VERBS: dict[str, Callable[[], list[str]]] = {
     "release": release,
     "prune": prune,
     "rename-owner": rename_owner,
+    "repair": repair,
     "check": check,
     "expire": expire,
     "relink": relink,
@@ -277,12 +296,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="jailctl",
         description="Make this server what the jail's specs say.",
-        epilog="All but check, expire and relink read their spec, JSON, from stdin.",
+        epilog="All but repair, check, expire and relink read their spec, JSON, from stdin.",
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, verb in VERBS.items():
-        verbs.add_parser(name, help=verb.__doc__, description=verb.__doc__)
-    name = parser.parse_args().verb
+        options = verbs.add_parser(name, help=verb.__doc__, description=verb.__doc__)
+        if name == "check":
+            options.add_argument("--format", dest="form", choices=("text", "json"), default="text")
+    given = vars(parser.parse_args())
+    name = given.pop("verb")
     if os.geteuid() != 0:
         print("jailctl: only root can do this. Run it with sudo.", file=sys.stderr)
         return 1
@@ -290,7 +312,9 @@ def main() -> int:
     os.chdir("/")
     try:
         state.require_mounted()
-        lines = VERBS[name]()
+        lines, code = VERBS[name](**given), 0
+    except report.Drift as drift:
+        lines, code = [str(drift)], 1
     except Failure as failure:
         print(f"jailctl {name}: {failure}", file=sys.stderr)
         return 1
@@ -299,10 +323,10 @@ def main() -> int:
         return 1
     try:
         # At the end, at once: whoever asked may be gone by now, and that must not leave the work half done.
-        print("\n".join(lines or ["no change" if name != "check" else "no difference"]), flush=True)
+        print("\n".join(lines or ["no change"]), flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 1 if name == "check" and lines else 0
+    return code
 
 
 if __name__ == "__main__":

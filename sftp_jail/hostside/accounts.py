@@ -10,7 +10,7 @@ from functools import partial
 from typing import Optional
 
 from . import state
-from .difference import Difference
+from .difference import Difference, refusal
 from .failure import Failure
 from .process import run
 from .state import User
@@ -59,12 +59,12 @@ def group_differences(wanted: bool) -> Iterator[Difference]:
                 yield Difference(f"group {name}", "missing", "there", partial(_add_group, name))
             continue
         for stranger in _strangers(group) if wanted else []:
-            yield Difference(
-                f"account {stranger}",
-                f"in group {name}, though no jailed user",
-                "out of it",
-                partial(_refuse_stranger, stranger, name),
+            # Not ours to change, and not ours to jail: it may be the administrator.
+            failure = Failure(
+                f"account {stranger} is in group {name}, so the jail would close on it",
+                f"Take it out of the group: gpasswd -d {stranger} {name}, or usermod -g where it is the primary one",
             )
+            yield refusal(f"account {stranger}", f"in group {name}, though no jailed user", "out of it", failure)
         if not wanted:
             yield Difference(f"group {name}", "there", "gone", partial(run, "groupdel", name))
 
@@ -76,14 +76,6 @@ def _add_group(name: str) -> None:
 def _strangers(group: grp.struct_group) -> list[str]:
     members = {*group.gr_mem, *(entry.pw_name for entry in pwd.getpwall() if entry.pw_gid == group.gr_gid)}
     return sorted(members - {user.username for user in state.users()})
-
-
-def _refuse_stranger(name: str, group: str) -> None:
-    # Not ours to change, and not ours to jail: it may be the administrator.
-    raise Failure(
-        f"account {name} is in group {group}, so the jail would close on it",
-        f"Take it out of the group: gpasswd -d {name} {group}, or usermod -g where it is the primary one",
-    )
 
 
 def entry(user: User) -> Optional[pwd.struct_passwd]:

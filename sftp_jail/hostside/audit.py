@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Optional
 
 from . import chroot, files, services, state
-from .difference import Difference
+from .difference import Difference, refusal
 from .failure import Failure
 from .process import run
 from .state import Jail, User
@@ -101,7 +101,10 @@ def differences(jail: Optional[Jail]) -> Iterator[Difference]:
     texts: dict[str, Optional[str]] = {CONFIG: None, UNIT: None, LOGROTATE: None}
     if jail is not None:
         if shutil.which("rsyslogd", path="/usr/sbin:/usr/bin:/sbin:/bin") is None:
-            yield Difference("rsyslog", "not installed", "installed", _refuse_absent)
+            failure = Failure(
+                "rsyslog is not installed, so nothing would be logged", "Install it: apt-get install rsyslog"
+            )
+            yield refusal("rsyslog", "not installed", "installed", failure)
         yield from files.directory_differences(FOLDER, 0o700)
         if files.read(NAMES) is None:
             yield Difference(NAMES, "missing", "there", lambda: _write_names({}))
@@ -134,10 +137,6 @@ def _load() -> None:
     services.act("reset-failed", services.RSYSLOG)
     services.act("restart", services.RSYSLOG)
     services.clear(services.RSYSLOG)
-
-
-def _refuse_absent() -> None:
-    raise Failure("rsyslog is not installed, so nothing would be logged", "Install it: apt-get install rsyslog")
 
 
 def _is_listening() -> bool:

@@ -5,7 +5,7 @@ import stat
 from collections.abc import Iterator
 
 from . import accounts, files, state
-from .difference import Difference
+from .difference import Difference, refusal
 from .failure import Failure
 from .process import run
 from .state import User
@@ -27,9 +27,25 @@ def differences() -> Iterator[Difference]:
     """The directories above the jails. 0700 keeps the host's other accounts out; sshd enters as root."""
     root = os.stat("/")
     if root.st_uid != 0 or root.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        yield Difference("/", "writable for others than root", "root's alone", _refuse_root)
+        failure = Failure(
+            "/ is writable for others than root, so sshd refuses every chroot", "chown root / && chmod go-w /"
+        )
+        yield refusal("/", "writable for others than root", "root's alone", failure)
     yield from files.directory_differences(state.TOP, 0o755)
     yield from files.directory_differences(JAILS, 0o700)
+
+
+def unknown_differences() -> Iterator[Difference]:
+    """No jail that is nobody's. For `check` alone: what is in it may be somebody's all the same."""
+    known = {user.username for user in state.users()}
+    for name in sorted(set(os.listdir(JAILS)) - known if os.path.isdir(JAILS) else ()):
+        jail = f"{JAILS}/{ascii(name)[1:-1]}"
+        yield refusal(
+            jail,
+            "nobody's jail",
+            "not there",
+            Failure(f"{jail} is nobody's jail", f"See what is in it, and move it out of {JAILS}"),
+        )
 
 
 def removal_differences() -> Iterator[Difference]:
@@ -50,7 +66,3 @@ def user_removal_differences(user: User) -> Iterator[Difference]:
     jail = path(user.username)
     if os.path.lexists(jail):
         yield Difference(jail, "there", "gone", lambda: run("rm", "-rf", "--one-file-system", "--", jail, timeout=None))
-
-
-def _refuse_root() -> None:
-    raise Failure("/ is writable for others than root, so sshd refuses every chroot", "chown root / && chmod go-w /")

@@ -3,6 +3,10 @@
 from collections.abc import Iterable
 from typing import Callable, NamedTuple
 
+from .failure import Failure
+
+REPAIR = "sudo jailctl repair"
+
 
 class Difference(NamedTuple):
     """One way in which the server is not what the spec says.
@@ -16,9 +20,20 @@ class Difference(NamedTuple):
     actual: str
     wanted: str
     mend: Callable[[], object]
+    remedy: str = REPAIR
+    """What an operator types to have it mended; where jailctl must not mend it, what he has to see to."""
 
     def __str__(self) -> str:
-        return f"{self.subject}: {self.actual}, should be {self.wanted}"
+        return f"{self.subject}: {self.actual}, should be {self.wanted}; to repair: {self.remedy}"
+
+
+def refusal(subject: str, actual: str, wanted: str, failure: Failure) -> Difference:
+    """A difference that is not jailctl's to mend: to try is the failure."""
+
+    def give_up() -> None:
+        raise failure
+
+    return Difference(subject, actual, wanted, give_up, failure.hint)
 
 
 def apply(differences: Iterable[Difference]) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
 
-from .difference import Difference
+from .difference import Difference, refusal
 from .failure import Failure
 
 
@@ -96,7 +96,7 @@ def file_differences(path: str, text: Optional[str], mode: int = 0o644) -> Itera
         yield Difference(path, "missing", "there", lambda: write(path, text, mode))
         return
     if not stat.S_ISREG(found.st_mode):
-        yield Difference(path, "not a file", "a file", lambda: _refuse(path))
+        yield refusal(path, "not a file", "a file", _foreign(path))
     elif read(path) != text:
         yield Difference(path, "changed", "as specified", lambda: write(path, text, mode))
     if (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) != (0, 0, mode):
@@ -111,11 +111,11 @@ def directory_differences(path: str, mode: int, uid: int = 0, gid: int = 0) -> I
         yield Difference(path, "missing", "a directory", lambda: _make(path, uid, gid, mode))
         return
     except NotADirectoryError:
-        yield Difference(path, "below something that is no directory", "a directory", lambda: _refuse(path))
+        yield refusal(path, "below something that is no directory", "a directory", _foreign(path))
         return
     if not stat.S_ISDIR(found.st_mode):
         kind = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "not a directory"
-        yield Difference(path, kind, "a directory", lambda: _refuse(path))
+        yield refusal(path, kind, "a directory", _foreign(path))
     elif (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) != (uid, gid, mode):
         yield Difference(
             path,
@@ -153,5 +153,5 @@ def _set(path: str, uid: int, gid: int, mode: int, flags: int) -> None:
         os.close(fd)
 
 
-def _refuse(path: str) -> None:
-    raise Failure(f"{path} is not what belongs there", "See what it is, move it away, and run this again")
+def _foreign(path: str) -> Failure:
+    return Failure(f"{path} is not what belongs there", "See what it is, move it away, and run this again")

@@ -1,8 +1,9 @@
 """Public keys, in a place that no user can write to."""
 
+import os
 from collections.abc import Iterator
 
-from . import files, process
+from . import files, process, state
 from .difference import Difference
 from .state import User
 from .validate import end_of_access
@@ -20,6 +21,9 @@ def differences() -> Iterator[Difference]:
     """The folder of the key files."""
     yield from files.directory_differences(PARENT, 0o755)
     yield from files.directory_differences(FOLDER, 0o755)
+    known = {user.username for user in state.users()}
+    for name in sorted(set(os.listdir(FOLDER)) - known if os.path.isdir(FOLDER) else ()):
+        yield from files.file_differences(path(name), None)
 
 
 def removal_differences() -> Iterator[Difference]:

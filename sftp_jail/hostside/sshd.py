@@ -16,7 +16,7 @@ from typing import NamedTuple, Optional
 
 from . import chroot, files, keys, services
 from .accounts import ACCESS_GROUPS, GROUP, PASSWORD_GROUP, further_groups
-from .difference import Difference
+from .difference import Difference, refusal
 from .failure import Failure
 from .process import run
 from .state import Jail, User
@@ -245,12 +245,7 @@ def user_differences(user: User, jail: Jail) -> Iterator[Difference]:
     try:
         _check(user, jail)
     except Failure as failure:
-        reason = failure
-
-        def give_up() -> None:
-            raise reason
-
-        yield Difference(f"sshd for {user.username}", str(reason), "the jail", give_up)
+        yield refusal(f"sshd for {user.username}", failure.message, "the jail", failure)
 
 
 def _check(user: User, jail: Jail, config: str = CONFIG) -> None:

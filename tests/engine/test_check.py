@@ -1,6 +1,7 @@
 """`python -m sftp_jail check`: the server's own answer, fetched as CI would, from a stack on a real server."""
 
 import contextlib
+import json
 import signal
 import stat
 import subprocess
@@ -17,9 +18,9 @@ from tests.conftest import MACHINE, Done, call, make_key, until
 from tests.engine.conftest import STACK, Project
 
 
-def checked(project: Project, stack: str = STACK) -> Done:
+def checked(project: Project, stack: str = STACK, *options: str) -> Done:
     """What CI types."""
-    argv = ["env", "-C", str(project.folder), sys.executable, "-m", "sftp_jail", "check", "--stack", stack]
+    argv = ["env", "-C", str(project.folder), sys.executable, "-m", "sftp_jail", "check", "--stack", stack, *options]
     return call(*argv, env={**project.env, "PULUMI": project.pulumi})
 
 
@@ -58,6 +59,15 @@ def test_a_difference_is_told_in_jailctls_words(jail: Project) -> None:
     assert "/sftp/jail/jack" in there.out
     assert done == Done(1, there.out, "")
     assert checked(jail).code == 0
+
+
+def test_a_difference_is_told_to_programs_too(jail: Project) -> None:
+    jail.run("chmod", "g+w", "/sftp/jail/jack")
+    done = checked(jail, STACK, "--format=json")
+    jail.run("chmod", "g-w", "/sftp/jail/jack")
+    assert done.code == 1
+    [difference] = json.loads(done.out)["differences"]
+    assert (difference["subject"], difference["remedy"]) == ("/sftp/jail/jack", "sudo jailctl repair")
 
 
 def test_a_stack_that_does_not_exist_or_has_no_jail_cannot_be_checked(jail: Project) -> None:
@@ -151,13 +161,13 @@ def test_it_goes_through_a_jump_host_that_shows_its_own_pinned_key(
     connection: Mapping[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     behind = {**connection, "host": "127.0.0.1", "proxy": connection}
-    assert check.check(behind) == 0
+    assert check.check(behind, "text") == 0
     assert capsys.readouterr().out == "no difference\n"
     stranger = make_key(tmp_path / "stranger").public
     with pytest.raises(check.NoAnswer, match=f"^the jump host {connection['host']} shows another host key"):
-        check.check({**behind, "proxy": {**connection, "hostKey": stranger}})
+        check.check({**behind, "proxy": {**connection, "hostKey": stranger}}, "text")
     with pytest.raises(check.NoAnswer, match=r"^the server 127\.0\.0\.1 shows another host key"):
-        check.check({**behind, "hostKey": stranger})
+        check.check({**behind, "hostKey": stranger}, "text")
 
 
 def test_without_a_key_in_the_state_the_agent_logs_in(

@@ -1,0 +1,43 @@
+"""What `check` says: all that differs, each with what mends it, and whose access ends soon."""
+
+import json
+from datetime import datetime, timedelta, timezone
+
+from . import state
+from .difference import Difference
+from .validate import end_of_access
+
+SOON = timedelta(days=14)
+
+
+class Drift(Exception):
+    """The server is not as it should be; the text is the report."""
+
+
+def report(differences: list[Difference], form: str) -> str:
+    """The report as text, a line each; or as JSON: `differences`, each with `subject`, `actual`, `wanted` and `remedy`,
+    and `expiring`, each with `username` and `expires`.
+
+    :param form: `text` or `json`
+    :raises Drift: with the report, where anything differs
+    """
+    expiring = [user for user in state.users() if _ends_soon(user)]
+    if form == "json":
+        fields = ("subject", "actual", "wanted", "remedy")
+        found = {
+            "differences": [{field: getattr(difference, field) for field in fields} for difference in differences],
+            "expiring": [{"username": user.username, "expires": user.expires} for user in expiring],
+        }
+        text = json.dumps(found, indent=1)
+    else:
+        ends = [
+            f"{user.username}: access {'ended' if user.has_expired else 'ends'} {user.expires}" for user in expiring
+        ]
+        text = "\n".join([*(map(str, differences) if differences else ["no difference"]), *ends])
+    if differences:
+        raise Drift(text)
+    return text
+
+
+def _ends_soon(user: state.User) -> bool:
+    return user.expires is not None and end_of_access(user.expires) <= datetime.now(timezone.utc) + SOON
