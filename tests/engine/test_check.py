@@ -179,12 +179,12 @@ def test_without_a_key_in_the_state_the_agent_logs_in(
         until(Path(place).exists, "an agent")
         monkeypatch.setenv("SSH_AUTH_SOCK", place)
         with pytest.raises(check.NoAnswer, match="does not let admin in: load the key with ssh-add"):
-            check.check(without)
+            check.check(without, "text")
         subprocess.run(["ssh-add", "-q", "-"], input=admin_key(jail), text=True, check=True)
-        assert check.check(without) == 0
+        assert check.check(without, "text") == 0
         agent.terminate()
 
 
 def test_a_server_that_is_gone_cannot_be_checked(connection: Mapping[str, Any]) -> None:
     with pytest.raises(check.NoAnswer, match=r"^the server 10\.213\.255\.254 cannot be reached: "):
-        check.check({**connection, "host": "10.213.255.254"})
+        check.check({**connection, "host": "10.213.255.254"}, "text")
