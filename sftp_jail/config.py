@@ -35,8 +35,8 @@ NAMESPACE = "sftp-jail"
 
 HOST_KINDS = ("aws", "existing", "local", "stack")
 
-KEYS = ("forceDestroy", "host", "logLevel", "umask", "users")
-OF_THE_HOSTS_STACK = {"forceDestroy": "false", "logLevel": "VERBOSE", "umask": "022"}
+KEYS = ("forceDestroy", "hardening", "host", "logLevel", "umask", "users")
+OF_THE_HOSTS_STACK = {"forceDestroy": "false", "hardening": None, "logLevel": "VERBOSE", "umask": "022"}
 """What only the stack that has the host may set, with the defaults: these arrive without being set."""
 
 AWS_EXAMPLE = "{administratorKey: 'ssh-ed25519 AAAA...', allowedCidrs: [203.0.113.0/24]}"
@@ -86,6 +86,9 @@ class Settings:
     umask: Optional[str]
     """See `SftpJailArgs.umask`."""
 
+    hardening: Optional[bool]
+    """See `SftpJailArgs.hardening`."""
+
     attached: bool
     """See `SftpJailArgs.attached`."""
 
@@ -105,12 +108,11 @@ def load() -> Settings:
     for key, check in (("logLevel", check_log_level), ("umask", check_umask)):
         if key in config:
             reader.faults += examine(f"{NAMESPACE}:{key}", check, config[key])
-    # A bool arrives as its text, with or without quotes.
-    force_destroy = config.get("forceDestroy", "false")
-    if force_destroy not in ("true", "false"):
-        reader.faults.append(
-            Fault(f"{NAMESPACE}:forceDestroy", "neither true nor false", "Write one of them", show(force_destroy))
-        )
+    for key in ("forceDestroy", "hardening"):
+        # A bool arrives as its text, with or without quotes.
+        if config.get(key, "false") not in ("true", "false"):
+            remedy = "Write one of them"
+            reader.faults.append(Fault(f"{NAMESPACE}:{key}", "neither true nor false", remedy, show(config[key])))
     attached = _kind(config) == "stack"
     for key, default in OF_THE_HOSTS_STACK.items() if attached else ():
         if config.get(key, default) != default:
@@ -124,8 +126,9 @@ def load() -> Settings:
         users={name: demo_user(name) if user is None else user for name, user in users.items()},
         log_level=config.get("logLevel"),
         umask=config.get("umask"),
+        hardening=config["hardening"] == "true" if "hardening" in config else None,
         attached=attached,
-        force_destroy=force_destroy == "true",
+        force_destroy=config.get("forceDestroy") == "true",
     )
 
 

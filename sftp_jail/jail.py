@@ -11,6 +11,7 @@ import pulumi
 
 from .faults import Fault, below, checked, examine, raise_any
 from .hosts import Host
+from .hostside.failure import AGAIN
 from .hostside.validate import Invalid, check_log_level, check_umask, check_username, normalise_key
 from .remote import JAILCTL, command, owner
 from .user import JailUser, JailUserArgs, UserArgs
@@ -37,9 +38,13 @@ class SftpJailArgs:
     umask: Optional[pulumi.Input[str]] = None
     """The permissions that an upload never gets, three octal digits, the first one 0. Default: 022."""
 
+    hardening: Optional[bool] = None
+    """Whether the whole sshd of the host is hardened, for its administrator, too: algorithms by ssh-audit's guide, and
+    limits on connecting. Default: where the host is ours (`Host.ours`)."""
+
     attached: bool = False
-    """Whether the jail on the host is another stack's, so that this one makes nothing there but its users; log level
-    and umask are the other stack's then. Default: False."""
+    """Whether the jail on the host is another stack's, so that this one makes nothing there but its users; log level,
+    umask and hardening are the other stack's then. Default: False."""
 
     force_destroy: bool = False
     """Whether `destroy` goes on where other stacks have users on the host, and removes those, too. It counts once
@@ -76,12 +81,12 @@ class SftpJail(pulumi.ComponentResource):
         raise_any(args.faults(name))
         super().__init__("sftp-jail:index:SftpJail", name, None, opts)
         host = args.host
-        policy = [] if args.attached else [self._policy(name, args)]
+        policy = [] if args.attached else self._policy(name, args)
         children = {
             username: JailUser(
                 f"{name}-{username}",
                 JailUserArgs(host=host, username=username, user=user),
-                pulumi.ResourceOptions(parent=self, depends_on=policy),
+                pulumi.ResourceOptions(parent=self, depends_on=policy[-1:]),
             )
             for username, user in args.users.items()
         }
@@ -99,8 +104,8 @@ class SftpJail(pulumi.ComponentResource):
         # Not `users`: each JailUser's state has its own, and so a new user leaves the jail's state as it is.
         self.register_outputs({"address": self.address, "port": self.port, "knownHosts": self.known_hosts})
 
-    def _policy(self, name: str, args: SftpJailArgs) -> pulumi.Resource:
-        """jailctl on the host, and the jail that it makes."""
+    def _policy(self, name: str, args: SftpJailArgs) -> Sequence[pulumi.Resource]:
+        """jailctl on the host, the jail that it makes, and the proof that one still gets in."""
         host = args.host
         files = _jailctl_files()
         install = command(
@@ -114,23 +119,40 @@ class SftpJail(pulumi.ComponentResource):
         )
         log_level = args.log_level if args.log_level is not None else "VERBOSE"
         umask = args.umask if args.umask is not None else "022"
-        return command(
+        spec = pulumi.Output.json_dumps(
+            {
+                # A new jailctl applies the jail again, but no user: what the old one did there stands.
+                "jailctl": hashlib.sha256(files.encode()).hexdigest()[:12],
+                **_tenancy(args),
+                "hardening": args.hardening if args.hardening is not None else host.ours,
+                "hostKeyType": host.host_key.apply(lambda key: key.split()[0]),
+                "logLevel": checked(f"{name}.logLevel", check_log_level, log_level),
+                "umask": checked(f"{name}.umask", check_umask, umask),
+            },
+            sort_keys=True,
+        )
+        policy = command(
             f"{name}-policy",
             host,
             create=f"{JAILCTL} apply-jail",
             delete=f"{JAILCTL} remove-jail",
-            stdin=pulumi.Output.json_dumps(
-                {
-                    # A new jailctl applies the jail again, but no user: what the old one did there stands.
-                    "jailctl": hashlib.sha256(files.encode()).hexdigest()[:12],
-                    **_tenancy(args),
-                    "logLevel": checked(f"{name}.logLevel", check_log_level, log_level),
-                    "umask": checked(f"{name}.umask", check_umask, umask),
-                },
-                sort_keys=True,
-            ),
+            stdin=spec,
             opts=pulumi.ResourceOptions(parent=self, depends_on=[install]),
         )
+        confirm = command(
+            f"{name}-confirm",
+            host,
+            # A connection of its own. Without it, the server puts sshd's old configuration back.
+            create=f"{JAILCTL} confirm",
+            delete=None,
+            stdin=spec,
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                depends_on=[policy],
+                hooks=pulumi.ResourceHookBinding(on_error=[pulumi.ErrorHook(f"{name}-again", _must_come_again)]),
+            ),
+        )
+        return [policy, confirm]
 
     def _prune(self, name: str, args: SftpJailArgs, after: Sequence[pulumi.Resource]) -> pulumi.Resource:
         """Once all users are there, removes those that only the machine before had: `deleted_with` had skipped it."""
@@ -155,6 +177,12 @@ class SftpJail(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self, depends_on=everything),
             outlives_machine=True,
         )
+
+
+def _must_come_again(failure: pulumi.ErrorHookArgs) -> bool:
+    """Whether `confirm` has found that the server had put the old configuration back, and has applied the new one
+    again: now another connection must confirm it. Once is enough; after that, something is wrong."""
+    return len(failure.errors) == 1 and AGAIN in failure.errors[0]
 
 
 def _tenancy(args: SftpJailArgs) -> dict[str, Any]:

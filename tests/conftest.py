@@ -146,8 +146,13 @@ class Machine:
         return self.root("python3", "-I", "-c", BOOTSTRAP, verb, stdin=json.dumps(files, sort_keys=True))
 
     def jailctl(self, verb: str, spec: Optional[dict[str, Any]] = None) -> Done:
-        """Run one of jailctl's verbs."""
-        return self.run("/usr/local/sbin/jailctl", verb, stdin=json.dumps(spec) if spec is not None else "")
+        """Run one of jailctl's verbs; like the Pulumi program, confirm over a new connection what it applies."""
+        stdin = json.dumps(spec) if spec is not None else ""
+        done = self.run("/usr/local/sbin/jailctl", verb, stdin=stdin)
+        if verb != "apply-jail" or done.code != 0:
+            return done
+        confirmed = self.ssh("admin", self.admin_key, "sudo -n /usr/local/sbin/jailctl confirm", stdin=stdin)
+        return done if confirmed.code == 0 else confirmed
 
     def ssh_options(self, key: Key) -> list[object]:
         """A client that trusts the machine's own key and nothing else, and never asks."""
@@ -161,9 +166,9 @@ class Machine:
         }
         return ["-F", "none", "-i", key.path, *(f"-o{name}={value}" for name, value in options.items())]
 
-    def ssh(self, username: str, key: Key, *argv: object) -> Done:
+    def ssh(self, username: str, key: Key, *argv: object, stdin: str = "") -> Done:
         """OpenSSH's ssh."""
-        return call("ssh", *self.ssh_options(key), f"{username}@{self.address}", *argv)
+        return call("ssh", *self.ssh_options(key), f"{username}@{self.address}", *argv, stdin=stdin)
 
     def sftp(self, username: str, key: Key, *commands: str) -> Done:
         """OpenSSH's sftp, ending at the first command that fails unless it begins with `-`."""

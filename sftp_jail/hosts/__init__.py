@@ -18,6 +18,9 @@ DIALS: dict[str, Any] = {
 class Host(pulumi.ComponentResource):
     """A machine that can carry a jail. A subclass sets every field in its constructor."""
 
+    ours: bool = False
+    """Whether the machine is there for the jail alone, so that its sshd may be hardened as a whole."""
+
     address: pulumi.Output[str]
     """Where clients reach its SSH server: an IP address or a name."""
 

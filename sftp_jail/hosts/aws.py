@@ -221,6 +221,8 @@ class AwsHost(Host):
     :raises ConfigError: where the args have faults; no resource is registered then
     """
 
+    ours = True
+
     def __init__(self, name: str, args: AwsHostArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
         raise_any(args.faults(name))
         super().__init__("sftp-jail:index:AwsHost", name, None, opts)

@@ -62,6 +62,8 @@ class LocalHost(Host):
     :raises ConfigError: where the args have faults; no resource is registered then
     """
 
+    ours = True
+
     def __init__(self, name: str, args: LocalHostArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
         raise_any(args.faults(name))
         super().__init__("sftp-jail:index:LocalHost", name, None, opts)

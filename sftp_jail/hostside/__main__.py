@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Callable, Optional
 
-from . import accounts, archive, audit, chroot, difference, expiry, keys, lock, process, report, spec, sshd, state
+from . import accounts, archive, audit, chroot, confirm, difference, expiry, keys, lock, process, report, spec, sshd, state
 from .difference import Difference
 from .failure import Failure
 from .state import Jail, User
@@ -21,6 +21,7 @@ def jail_differences(jail: Jail) -> Iterator[Difference]:
     yield from keys.differences()
     yield from audit.differences(jail)
     yield from expiry.differences(wanted=True)
+    yield from confirm.differences()
     # On a machine that is new to the jails, they have records and no accounts yet.
     yield from sshd.differences(jail, [user for user in state.users() if accounts.entry(user) is not None])
     for user in state.users():
@@ -54,6 +55,7 @@ def jail_removal_differences() -> Iterator[Difference]:
     for user in state.users():
         yield from user_removal_differences(user)
     yield from sshd.differences(None, [])
+    yield from confirm.removal_differences()
     yield from expiry.differences(wanted=False)
     yield from audit.differences(None)
     yield from accounts.group_differences(wanted=False)
@@ -91,9 +93,35 @@ def apply_jail() -> list[str]:
     """Make this server a jail host, and put right every user that it has."""
     jail, _ = spec.read_jail(sys.stdin)
     with lock.held():
-        lines = difference.apply(moved_differences(jail))
-        lines += difference.apply(jail_differences(jail))
-        return lines + difference.apply(state.jail_differences(jail))
+        return _apply_jail(jail)
+
+
+def _apply_jail(jail: Jail) -> list[str]:
+    lines = difference.apply(moved_differences(jail))
+    lines += difference.apply(jail_differences(jail))
+    # What sshd has on trial is not the jail yet.
+    return lines if confirm.trial() is not None else lines + _keep(jail)
+
+
+def _keep(jail: Jail) -> list[str]:
+    return difference.apply(state.jail_differences(jail)) + difference.apply(confirm.held_differences())
+
+
+def confirm_jail() -> list[str]:
+    """Let sshd's new configuration stand, since this connection has come in through it; else apply it again."""
+    jail, _ = spec.read_jail(sys.stdin)
+    with lock.held():
+        if confirm.confirm(jail):
+            return ["sshd: confirmed (was: on trial)", *_keep(jail)]
+        lines = _apply_jail(jail)
+        if confirm.trial() is not None:
+            raise confirm.again()
+        return lines
+
+
+def rollback() -> list[str]:
+    """For systemd's timer: put back sshd's configuration of before, unless the new one has been confirmed."""
+    return confirm.roll_back(sshd.load)
 
 
 def remove_jail() -> list[str]:
@@ -128,6 +156,7 @@ def apply_user() -> list[str]:
     username, owner, grant = spec.read_user(sys.stdin)
     with lock.held():
         known = state.user(username)
+        confirm.require_held()
         jail = _jail()
         if known is not None:
             # What the stack that had the host before has left behind is the next one's.
@@ -201,6 +230,8 @@ def _set_password(username: str, password_hash: Optional[str]) -> list[str]:
             if password_hash is None:
                 return []
             raise Failure(f"there is no user {username}", "Run apply-user first")
+        if password_hash is not None:
+            confirm.require_held()
         return _apply(user._replace(password_hash=password_hash), _jail())
 
 
@@ -224,26 +255,35 @@ def _lesser_differences(before: Optional[User], user: User) -> Iterator[Differen
 
 
 def _jail() -> Jail:
-    jail = state.jail()
+    jail = _known_jail()
     if jail is None:
         raise Failure("this server has no jail", "Run apply-jail first")
     return jail
 
 
+def _known_jail() -> Optional[Jail]:
+    """The jail that sshd has, on trial or not."""
+    trial = confirm.trial()
+    return trial.jail if trial is not None else state.jail()
+
+
 def repair() -> list[str]:
     """Put right all that differs from what was last applied, users included."""
     with lock.held():
-        return difference.apply(jail_differences(_jail()))
+        lines = difference.apply(jail_differences(_jail()))
+        return lines + [str(found) for found in confirm.trial_differences()]
 
 
 def check(form: str) -> list[str]:
     """List what is not as it should be; without a jail, what is left of one."""
     with lock.held():
-        jail = state.jail()
+        jail = _known_jail()
         if jail is not None:
-            return [report.report([*jail_differences(jail), *_stray_differences()], form)]
-        hint = "`pulumi destroy` of the stack that had the host"
-        return [report.report([found._replace(remedy=hint) for found in jail_removal_differences()], form)]
+            found = [*jail_differences(jail), *_stray_differences()]
+        else:
+            hint = "`pulumi destroy` of the stack that had the host"
+            found = [difference._replace(remedy=hint) for difference in jail_removal_differences()]
+        return [report.report([*confirm.trial_differences(), *found], form)]
 
 
 def _stray_differences() -> Iterator[Difference]:
@@ -276,6 +316,8 @@ def relink() -> list[str]:
 
 VERBS: dict[str, Callable[..., list[str]]] = {
     "apply-jail": apply_jail,
+    "confirm": confirm_jail,
+    "rollback": rollback,
     "remove-jail": remove_jail,
     "apply-user": apply_user,
     "remove-user": remove_user,
@@ -296,7 +338,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="jailctl",
         description="Make this server what the jail's specs say.",
-        epilog="All but repair, check, expire and relink read their spec, JSON, from stdin.",
+        epilog="All but repair, check, expire, relink and rollback read their spec, JSON, from stdin.",
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, verb in VERBS.items():
@@ -311,7 +353,8 @@ def main() -> int:
     os.umask(0o022)
     os.chdir("/")
     try:
-        state.require_mounted()
+        if name != "rollback":  # which has all that it needs on the machine's own disk
+            state.require_mounted()
         lines, code = VERBS[name](**given), 0
     except report.Drift as drift:
         lines, code = [str(drift)], 1

@@ -1,5 +1,8 @@
 """The one way in which jailctl gives up."""
 
+AGAIN = "The jail was not as confirmed last, and has been applied again"
+"""What `confirm` says when another connection must confirm what it has just done; the Pulumi program goes by it."""
+
 
 class Failure(Exception):
     """A reason to stop, told to the operator as one line: what is wrong, and a hint at the way out."""

@@ -54,19 +54,20 @@ def remove(path: str) -> None:
     sync(os.path.dirname(path))
 
 
+def put(texts: dict[str, Optional[str]]) -> None:
+    """Write the files with these texts (None: no such file), one after the other."""
+    for path, text in texts.items():
+        if text is None:
+            remove(path)
+        else:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            write(path, text)
+
+
 @contextlib.contextmanager
 def replaced(texts: dict[str, Optional[str]]) -> Iterator[None]:
     """The files with these texts (None: no such file), for good only if the block succeeds."""
     before = {path: read(path) for path in texts}
-
-    def put(texts: dict[str, Optional[str]]) -> None:
-        for path, text in texts.items():
-            if text is None:
-                remove(path)
-            else:
-                os.makedirs(os.path.dirname(path), exist_ok=True)
-                write(path, text)
-
     try:
         put(texts)
         yield

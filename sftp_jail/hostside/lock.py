@@ -11,6 +11,10 @@ from .failure import Failure
 PATH = "/run/sftp-jail.lock"
 """On a file system that a reboot empties; the lock itself ends with the process that holds it."""
 
+SSHD = "/run/sftp-jail-sshd.lock"
+"""A lock of its own for sshd's files: they must come back in time while somebody's uploads are being archived, too.
+Whoever wants both takes the other one first."""
+
 PATIENCE = 300
 """Seconds to wait for the others."""
 
@@ -20,9 +24,9 @@ class Busy(Failure):
 
 
 @contextlib.contextmanager
-def held(patience: float = PATIENCE) -> Iterator[None]:
-    """Hold the server's lock; `Busy` if it is not free within so many seconds."""
-    fd = os.open(PATH, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+def held(path: str = PATH, patience: float = PATIENCE) -> Iterator[None]:
+    """Hold one of the server's locks; `Busy` if it is not free within so many seconds."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         deadline = time.monotonic() + patience
         while True:
@@ -32,8 +36,8 @@ def held(patience: float = PATIENCE) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() >= deadline:
                     raise Busy(
-                        f"another jailctl has held {PATH} for {patience} s",
-                        f"See which one: fuser -v {PATH}",
+                        f"another jailctl has held {path} for {patience} s",
+                        f"See which one: fuser -v {path}",
                     ) from None
                 time.sleep(0.02)
         yield

@@ -5,6 +5,7 @@ Without that memory, a run killed between the writing and the reload would look 
 
 import contextlib
 import os
+import time
 from typing import Callable, Optional
 
 from . import files, state
@@ -18,6 +19,17 @@ RSYSLOG = "rsyslog.service"
 def is_active(unit: str) -> bool:
     """Whether the unit is running."""
     return succeeds("systemctl", "is-active", "--quiet", unit)
+
+
+def main_process(unit: str) -> int:
+    """The unit's main process; 0 if there is none."""
+    return int(run("systemctl", "show", "--property=MainPID", "--value", unit))
+
+
+def changed(unit: str) -> float:
+    """When the unit was started, reloaded or stopped last, in seconds since the epoch."""
+    microseconds = int(run("systemctl", "show", "--property=StateChangeTimestampMonotonic", "--value", unit))
+    return time.time() - (time.monotonic() - microseconds / 1e6)
 
 
 def act(verb: str, unit: str) -> None:
@@ -52,7 +64,8 @@ def is_marked(what: str) -> bool:
 
 def clear(what: str) -> None:
     """It is loaded."""
-    files.remove(_marker(what))
+    if is_marked(what):
+        files.remove(_marker(what))
 
 
 def _marker(what: str) -> str:

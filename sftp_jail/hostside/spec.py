@@ -17,11 +17,20 @@ class Tenancy(NamedTuple):
 
 def read_jail(stdin: TextIO) -> tuple[Jail, Tenancy]:
     """The spec of the jail; its `jailctl`, a version, is there so that an upgrade applies the jail again."""
-    spec = _read(stdin, {"jailctl", "logLevel", "umask", "owner", "forceDestroy"})
+    spec = _read(stdin, {"jailctl", "logLevel", "umask", "hardening", "hostKeyType", "owner", "forceDestroy"})
     _check("logLevel", validate.check_log_level, spec["logLevel"])
     _check("umask", validate.check_umask, spec["umask"])
+    _check("hostKeyType", validate.check_key_type, spec["hostKeyType"])
     tenancy = _tenancy(spec)
-    return Jail(spec["logLevel"], spec["umask"], tenancy.owner, state.machine()), tenancy
+    jail = Jail(
+        spec["logLevel"],
+        spec["umask"],
+        tenancy.owner,
+        state.machine(),
+        _flag(spec, "hardening"),
+        spec["hostKeyType"],
+    )
+    return jail, tenancy
 
 
 def read_tenancy(stdin: TextIO) -> Tenancy:
@@ -31,9 +40,13 @@ def read_tenancy(stdin: TextIO) -> Tenancy:
 
 def _tenancy(spec: dict[str, Any]) -> Tenancy:
     _check("owner", validate.check_owner, spec["owner"])
-    if not isinstance(spec["forceDestroy"], bool):
-        raise Failure("forceDestroy: neither true nor false", "Give one of them")
-    return Tenancy(spec["owner"], spec["forceDestroy"])
+    return Tenancy(spec["owner"], _flag(spec, "forceDestroy"))
+
+
+def _flag(spec: dict[str, Any], key: str) -> bool:
+    if not isinstance(spec[key], bool):
+        raise Failure(f"{key}: neither true nor false", "Give one of them")
+    return bool(spec[key])
 
 
 def read_owner(stdin: TextIO) -> str:

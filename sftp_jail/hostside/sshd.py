@@ -10,11 +10,12 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Optional
 
-from . import chroot, files, keys, services
+from . import chroot, confirm, files, hardening, keys, services
 from .accounts import ACCESS_GROUPS, GROUP, PASSWORD_GROUP, further_groups
 from .difference import Difference, refusal
 from .failure import Failure
@@ -84,7 +85,8 @@ BY_GROUP = Criteria()
 
 
 def drop_in(jail: Jail, criteria: Criteria = BY_GROUP, subsystem: bool = False) -> str:
-    """The text of the drop-in. The first match wins, so the blocks before the last one hold only what differs."""
+    """The text of the drop-in. The first match wins, so the blocks before the last one hold only what differs, and what
+    is for everybody comes before all others' files."""
     keyed = settings(jail, password=False)
     blocks = [
         (criteria.password, [setting for setting in settings(jail, password=True) if setting not in keyed]),
@@ -98,6 +100,7 @@ def drop_in(jail: Jail, criteria: Criteria = BY_GROUP, subsystem: bool = False) 
         [
             "# Written by jailctl, which puts it back when it is changed.",
             *([SUBSYSTEM] if subsystem else []),
+            *(f"{keyword} {value}" for keyword, value in _hardening(jail)),
             *(
                 line
                 for criterion, block in blocks
@@ -107,6 +110,10 @@ def drop_in(jail: Jail, criteria: Criteria = BY_GROUP, subsystem: bool = False) 
             "",
         ]
     )
+
+
+def _hardening(jail: Jail) -> list[tuple[str, str]]:
+    return hardening.settings(jail, frozenset(effective("root"))) if jail.hardening else []
 
 
 def wanted(jail: Optional[Jail], criteria: Criteria = BY_GROUP) -> dict[str, Optional[str]]:
@@ -156,14 +163,17 @@ def differences(jail: Optional[Jail], users: list[User]) -> Iterator[Difference]
             lambda: _install(changed, jail, users),
         )
     if services.is_marked(services.SSHD):
-        yield Difference("sshd", "runs with an earlier configuration", "reloaded", _load)
+        yield Difference("sshd", "runs with an earlier configuration", "reloaded", lambda: _install({}, jail, users))
 
 
 def _install(texts: dict[str, Optional[str]], jail: Optional[Jail], users: list[User]) -> None:
     test()
+    _require_loaded()
     with _candidate(texts) as candidate:
         test(candidate)
-        _check_administrator_unchanged(candidate)
+        _check_administrators(candidate)
+        if jail is not None:
+            _check_hardened(jail, candidate)
     if jail is not None:
         probe = User(A_NOBODY, 0, "", {})
         with _candidate(wanted(jail, Criteria(jailed=f"User {A_NOBODY}"))) as candidate:
@@ -175,14 +185,42 @@ def _install(texts: dict[str, Optional[str]], jail: Optional[Jail], users: list[
             for user in users:
                 _check(user, jail)
 
-    services.install(services.SSHD, texts, check, _load)
+    confirm.install(jail, list(texts), lambda: services.install(services.SSHD, texts, check, load))
 
 
-def _load() -> None:
+def load() -> None:
+    """Have sshd read its files."""
     # Not running is no fault: a socket-activated sshd reads its files at each connection.
     if services.is_active(services.SSHD):
+        listener = services.main_process(services.SSHD)
+        before = _image(listener)
         services.act("reload", services.SSHD)
+        # The signal has been sent; a connection that comes before sshd has executed itself anew is still the old one's.
+        deadline = time.monotonic() + 5
+        while _image(listener) == before and time.monotonic() < deadline:
+            time.sleep(0.01)
+        if not services.is_active(services.SSHD):
+            raise Failure("sshd ended when it was told to load its configuration", "See: journalctl -u ssh")
     services.clear(services.SSHD)
+
+
+def _image(pid: int) -> list[str]:
+    """What tells a process from the same one after execve(2): where its stack begins (proc(5))."""
+    return (files.read(f"/proc/{pid}/stat") or "").rpartition(")")[2].split(" ")[26:27]
+
+
+def _require_loaded() -> None:
+    """`Failure` where somebody else has changed a file since sshd loaded it: our reload would try that out, too, and
+    putting our own files back would not undo it."""
+    if services.is_marked(services.SSHD) or not services.is_active(services.SSHD):
+        return
+    loaded = services.changed(services.SSHD)
+    for path in _files():
+        if os.stat(path).st_ctime > loaded:
+            raise Failure(
+                f"{path} has changed since sshd was reloaded, and is not ours to try out",
+                "Load it, and see that you still get in: systemctl reload ssh",
+            )
 
 
 def test(config: str = CONFIG) -> None:
@@ -229,15 +267,32 @@ def effective(username: str, config: str = CONFIG) -> dict[str, list[str]]:
     return values
 
 
-def _check_administrator_unchanged(candidate: str) -> None:
+def _check_administrators(candidate: str) -> None:
+    """The administrator's and root's settings as they were, but for the hardening, old and new."""
+    ours = {"subsystem"}
+    for path in (DROP_IN, f"{candidate}.d/{os.path.basename(DROP_IN)}"):
+        everybody = MATCH_LINE.split(files.read(path) or "")[0]
+        ours.update(line.split()[0].lower() for line in everybody.splitlines() if line[:1] not in ("", "#"))
     for name in {os.environ.get("SUDO_USER", "root"), "root"}:
         before, after = effective(name), effective(name, candidate)
-        for keyword in sorted({*before, *after} - {"subsystem"}):
+        for keyword in sorted({*before, *after} - ours):
             if before.get(keyword) != after.get(keyword):
                 raise Failure(
                     f"the jail would change {keyword} for {name}, from {before.get(keyword)} to {after.get(keyword)}",
                     f"See what in {CONFIG} or {FOLDER} depends on the order of the files",
                 )
+
+
+def _check_hardened(jail: Jail, candidate: str) -> None:
+    values = effective("root", candidate)
+    for keyword, value in _hardening(jail):
+        # sshd completes this one with its defaults.
+        if keyword != "PerSourcePenalties" and values.get(keyword.lower()) != [value]:
+            raise Failure(
+                f"sshd would have {keyword} {' '.join(values.get(keyword.lower(), []))} instead of {value}"
+                f"{_culprit(keyword)}",
+                "Take that out, or set hardening: false; the first match wins",
+            )
 
 
 def user_differences(user: User, jail: Jail) -> Iterator[Difference]:

@@ -36,12 +36,15 @@ LAST_POSSIBLE_ID = 99999
 
 class Jail(NamedTuple):
     """The policy of the host: how much internal-sftp logs, and the umask of uploads; the stack that has the host, and
-    the machine that it was applied to."""
+    the machine that it was applied to; whether sshd is hardened as a whole, and the type of the host key by which the
+    deployer knows the machine."""
 
     log_level: str
     umask: str
     owner: str
     machine: str
+    hardening: bool = False
+    host_key_type: str = ""
 
 
 class User(NamedTuple):

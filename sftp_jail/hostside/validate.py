@@ -108,6 +108,13 @@ KEY_TYPES = frozenset(
     ]
 )
 
+
+def check_key_type(value: object) -> None:
+    """Raise unless it is a type of public key that is accepted."""
+    if value not in KEY_TYPES:
+        raise Invalid("not a type of key that is accepted", f"Use one of {', '.join(sorted(KEY_TYPES))}", show(value))
+
+
 PRIVATE_KEY = re.compile(
     r"PRIVATE KEY|PuTTY-User-Key-File|AGE-SECRET-KEY|Private-Lines:"
     # the base64 of "openssh-key-v1", and of a PKCS #1 or #8 key: what is left when the BEGIN line is

@@ -44,6 +44,8 @@ class Setting(NamedTuple):
 SETTINGS = {
     "umask": Setting("sshd: umask", "022"),
     "logLevel": Setting("sshd: log level", "VERBOSE"),
+    "hardening": Setting("sshd: hardening", False),
+    "hostKeyType": Setting("sshd: type of the pinned host key", None),
     "forceDestroy": Setting("jail: destroy removes other stacks' users, too (forceDestroy):", False),
 }
 """By key. Another key is shown under its own name; `owner` only where it changes, `jailctl` in a line of its own."""
@@ -161,6 +163,8 @@ class Server:
                 return bool(int(old, 8) & ~int(now, 8))
             except (ValueError, TypeError):
                 return True
+        if key == "hardening":
+            return now is not True
         if key == "logLevel":
             return bool(now != "VERBOSE")
         return key == "forceDestroy" and now is not False

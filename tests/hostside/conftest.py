@@ -10,7 +10,15 @@ import pytest
 from tests.conftest import Done, Key, Machine, make_key
 
 OWNER = "organization/sftp-jail/test"
-JAIL = {"forceDestroy": False, "jailctl": "test", "logLevel": "VERBOSE", "owner": OWNER, "umask": "022"}
+JAIL = {
+    "forceDestroy": False,
+    "hardening": False,
+    "hostKeyType": "ssh-ed25519",
+    "jailctl": "test",
+    "logLevel": "VERBOSE",
+    "owner": OWNER,
+    "umask": "022",
+}
 
 
 @contextlib.contextmanager
