@@ -25,35 +25,47 @@ ROLLED_BACK = f"{FOLDER}/rolled-back"
 
 SERVICE = "sftp-jail-rollback.service"
 TIMER = "sftp-jail-rollback.timer"
+AT_BOOT = "sftp-jail-rollback-at-boot.service"
 UNITS = "/etc/systemd/system"
 
 PATIENCE = 110
 """Seconds that a trial lasts: with what the rollback itself takes, less than two minutes."""
 
-SERVICE_TEXT = f"""\
-# Written by jailctl, which puts it back when it is changed.
-[Unit]
-Description=Put sshd's old configuration back, since nobody has come in through the new one
-ConditionPathExists={TRIAL}
-# At boot, where a trial that a reboot has interrupted ends.
-Before={services.SSHD}
-[Service]
-Type=oneshot
-ExecStart=/usr/local/sbin/jailctl rollback
-Restart=on-failure
-RestartSec=5
-[Install]
-WantedBy=multi-user.target
-"""
-
-TIMER_TEXT = f"""\
+TEXTS = {
+    f"{UNITS}/{TIMER}": f"""\
 # Written by jailctl, which puts it back when it is changed.
 [Unit]
 Description=The time that sshd's new configuration has to prove itself
 [Timer]
 OnActiveSec={PATIENCE}
 AccuracySec=1
-"""
+""",
+    f"{UNITS}/{SERVICE}": f"""\
+# Written by jailctl, which puts it back when it is changed.
+[Unit]
+Description=Put sshd's old configuration back, since nobody has come in through the new one
+ConditionPathExists={TRIAL}
+[Service]
+Type=oneshot
+ExecStart=/usr/local/sbin/jailctl rollback
+Restart=on-failure
+RestartSec=5
+""",
+    # Not the same one: for a unit that is ordered before sshd's, systemd would not even reload sshd while it runs.
+    f"{UNITS}/{AT_BOOT}": f"""\
+# Written by jailctl, which puts it back when it is changed.
+[Unit]
+Description=Put sshd's old configuration back, since the machine was rebooted before anybody came in through the new one
+ConditionPathExists={TRIAL}
+Before={services.SSHD}
+OnFailure={SERVICE}
+[Service]
+Type=oneshot
+ExecStart=/usr/local/sbin/jailctl rollback
+[Install]
+WantedBy=multi-user.target
+""",
+}
 
 
 class Trial(NamedTuple):
@@ -191,9 +203,8 @@ def held_differences() -> Iterator[Difference]:
 def differences() -> Iterator[Difference]:
     """All that a trial needs, before there is one."""
     yield from files.directory_differences(FOLDER, 0o700)
-    texts = {f"{UNITS}/{SERVICE}": SERVICE_TEXT, f"{UNITS}/{TIMER}": TIMER_TEXT}
-    changed: dict[str, Optional[str]] = {path: text for path, text in texts.items() if files.read(path) != text}
-    if changed or services.is_marked(SERVICE) or not succeeds("systemctl", "is-enabled", "--quiet", SERVICE):
+    changed: dict[str, Optional[str]] = {path: text for path, text in TEXTS.items() if files.read(path) != text}
+    if changed or services.is_marked(SERVICE) or not succeeds("systemctl", "is-enabled", "--quiet", AT_BOOT):
         yield Difference(
             SERVICE,
             "not as it should be",
@@ -204,13 +215,13 @@ def differences() -> Iterator[Difference]:
 
 def _load_units() -> None:
     run("systemctl", "daemon-reload")
-    services.act("enable", SERVICE)
+    services.act("enable", AT_BOOT)
     services.clear(SERVICE)
 
 
 def removal_differences() -> Iterator[Difference]:
     """Nothing of it, once sshd is as it was before the jail."""
-    if os.path.exists(f"{UNITS}/{SERVICE}"):
+    if any(map(os.path.exists, TEXTS)):
         yield Difference(SERVICE, "there", "gone", _remove_units)
     yield from files.file_differences(TRIAL, None)
     yield from files.file_differences(ROLLED_BACK, None)
@@ -218,13 +229,11 @@ def removal_differences() -> Iterator[Difference]:
 
 
 def _remove_units() -> None:
-    for unit in (TIMER, SERVICE):
-        if services.is_active(unit):
-            services.act("stop", unit)
-    services.act("disable", SERVICE)
-    files.remove(f"{UNITS}/{TIMER}")
-    # The last one: as long as it is there, this is done again.
-    files.remove(f"{UNITS}/{SERVICE}")
+    if services.is_active(TIMER):
+        services.act("stop", TIMER)
+    if os.path.exists(f"{UNITS}/{AT_BOOT}"):
+        services.act("disable", AT_BOOT)
+    files.put(dict.fromkeys(TEXTS))
     run("systemctl", "daemon-reload")
     services.clear(SERVICE)
 

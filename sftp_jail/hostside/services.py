@@ -13,6 +13,7 @@ from .failure import Failure
 from .process import run, succeeds
 
 SSHD = "ssh.service"
+SSHD_SOCKET = "ssh.socket"
 RSYSLOG = "rsyslog.service"
 
 

@@ -191,7 +191,10 @@ def _install(texts: dict[str, Optional[str]], jail: Optional[Jail], users: list[
 def load() -> None:
     """Have sshd read its files."""
     # Not running is no fault: a socket-activated sshd reads its files at each connection.
-    if services.is_active(services.SSHD):
+    if services.is_active(services.SSHD_SOCKET) and services.is_active(services.SSHD):
+        # The socket is systemd's: when sshd executes itself anew, it no longer knows of it, and ends. Sessions go on.
+        services.act("restart", services.SSHD)
+    elif services.is_active(services.SSHD):
         listener = services.main_process(services.SSHD)
         before = _image(listener)
         services.act("reload", services.SSHD)
