@@ -124,10 +124,13 @@ class Project:
         return self.run("/usr/local/sbin/jailctl", "check")
 
     def down(self) -> None:
-        """End the machine, whatever state the stack is in, and what a killed CLI has left behind: its plugins look
-        for it every few minutes only."""
+        """End the machine, whatever state the stack is in, and what a killed CLI has left behind."""
         spec = json.dumps({"directory": str(self.folder / ".local" / STACK / "machine")})
         subprocess.run([sys.executable, MACHINE, "stop"], input=spec, text=True, check=True)
+        self.kill()
+
+    def kill(self) -> None:
+        """End the CLI and its plugins, which look for a CLI that was killed every few minutes only."""
         mine = f"PULUMI_BACKEND_URL={self.env['PULUMI_BACKEND_URL']}".encode()
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):

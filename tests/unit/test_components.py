@@ -22,6 +22,10 @@ from sftp_jail import (
     UserArgs,
 )
 from sftp_jail.hosts import local
+from sftp_jail.hosts.aws import AwsHost
+from sftp_jail.hosts.existing import ExistingHost
+from sftp_jail.hosts.stack import StackHost
+from sftp_jail.jail import _must_come_again
 
 from . import keys
 from .conftest import Engine, is_secret, revealed
@@ -68,7 +72,10 @@ def stdin_of(resource):
 
 def test_a_jail_is_jailctl_a_policy_and_a_command_a_user():
     engine = jail_of({"jack": JACK, "jill": JILL})
-    assert set(engine.commands) == {"jail-install", "jail-policy", "jail-jack", "jail-jill", "jail-prune", "jail-guard"}
+    assert set(engine.commands) == {
+        *("jail-install", "jail-policy", "jail-confirm"),
+        *("jail-jack", "jail-jill", "jail-prune", "jail-guard"),
+    }
     assert engine.registered["JailUser", "jail-jack"].type == "sftp-jail:index:JailUser"
     assert engine.registered["JailUser", "jail-jack"].parent == "jail"
     assert engine.registered["SftpJail", "jail"].type == "sftp-jail:index:SftpJail"
@@ -83,6 +90,7 @@ def test_the_commands_are_fixed_and_short():
     assert lines == {
         "jail-install": (f"{bootstrap} install", f"{bootstrap} uninstall"),
         "jail-policy": ("/usr/local/sbin/jailctl apply-jail", "/usr/local/sbin/jailctl remove-jail"),
+        "jail-confirm": ("/usr/local/sbin/jailctl confirm", None),
         "jail-jack": ("/usr/local/sbin/jailctl apply-user", "/usr/local/sbin/jailctl remove-user"),
         "jail-joan": ("/usr/local/sbin/jailctl apply-user", "/usr/local/sbin/jailctl remove-user"),
         "jail-joan.password": ("/usr/local/sbin/jailctl apply-password", "/usr/local/sbin/jailctl remove-password"),
@@ -133,7 +141,11 @@ def test_a_new_jailctl_applies_the_policy_again_and_no_user(monkeypatch, tmp_pat
     (tmp_path / "install.py").write_text("print('new')")
     monkeypatch.setattr("sftp_jail.jail.HOSTSIDE", tmp_path)
     after = jail_of({"jack": JACK}).commands
-    assert {name for name in before if before[name] != after[name]} == {"jail-install", "jail-policy"}
+    assert {name for name in before if before[name] != after[name]} == {
+        "jail-install",
+        "jail-policy",
+        "jail-confirm",
+    }
 
 
 def test_a_user_is_sent_with_keys_by_label_and_without_their_comments():
@@ -144,11 +156,12 @@ def test_a_user_is_sent_with_keys_by_label_and_without_their_comments():
     assert spec == {"user": f"{OWNER}/jack", "key laptop": keys.ed25519(1), "key desk": keys.rsa(2048)}
 
 
-def test_users_come_after_the_policy_and_the_policy_after_jailctl():
+def test_users_come_after_the_confirmed_policy_and_the_policy_after_jailctl():
     engine = jail_of({"jack": JACK, "joan": JOAN})
     assert engine.command("jail-policy").depends_on == {"jail-install"}
-    assert engine.command("jail-jack").depends_on == {"jail-policy"}
-    assert engine.command("jail-joan").depends_on == {"jail-policy"}
+    assert engine.command("jail-confirm").depends_on == {"jail-policy"}
+    assert engine.command("jail-jack").depends_on == {"jail-confirm"}
+    assert engine.command("jail-joan").depends_on == {"jail-confirm"}
     assert engine.command("jail-joan.password").depends_on == {"jail-joan"}
 
 
@@ -212,8 +225,8 @@ def test_adding_a_user_changes_no_other_resource():
     after = jail_of({"joan": JOAN, "jack": JACK, "jill": JILL})
     new = {"jail-jill", "jail-joan", "jail-joan.password"}
     # Of guard and prune nothing but what they come after, which no preview shows.
-    assert after.command("jail-prune").depends_on == {*new, "jail-jack", "jail-policy"}
-    assert after.command("jail-guard").depends_on == {*new, "jail-jack", "jail-policy", "jail-prune"}
+    assert after.command("jail-prune").depends_on == {*new, "jail-jack", "jail-policy", "jail-confirm"}
+    assert after.command("jail-guard").depends_on == {*new, "jail-jack", "jail-policy", "jail-confirm", "jail-prune"}
     for name in ("jail-guard", "jail-prune"):
         comes_after = before.command(name).depends_on
         after.registered["Command", name] = after.command(name)._replace(depends_on=comes_after)
@@ -237,8 +250,30 @@ def test_adding_a_password_leaves_the_account_as_it_is():
     assert changed(before, after) == {"jail-jack.password"}
 
 
-def test_an_option_changes_the_policy_alone():
-    assert changed(jail_of({"jack": JACK}), jail_of({"jack": JACK}, umask="027")) == {"jail-policy"}
+@pytest.mark.parametrize("option", [{"umask": "027"}, {"log_level": "INFO"}, {"hardening": True}], ids=str)
+def test_an_option_changes_the_policy_alone_and_has_it_confirmed_again(option):
+    after = jail_of({"jack": JACK}, **option)
+    assert changed(jail_of({"jack": JACK}), after) == {"jail-policy", "jail-confirm"}
+    assert after.command("jail-policy").inputs["stdin"] == after.command("jail-confirm").inputs["stdin"]
+
+
+def test_a_host_is_hardened_by_default_where_it_is_ours(monkeypatch):
+    assert stdin_of(jail_of({}).command("jail-policy"))["hardening"] is False
+    monkeypatch.setattr(Server, "ours", True)
+    assert stdin_of(jail_of({}).command("jail-policy"))["hardening"] is True
+    assert stdin_of(jail_of({}, hardening=False).command("jail-policy"))["hardening"] is False
+    assert (AwsHost.ours, LocalHost.ours, ExistingHost.ours, StackHost.ours) == (True, True, False, False)
+
+
+def test_confirm_is_run_again_once_and_only_when_it_asks_for_it():
+    said = "jailctl confirm: The jail was not as confirmed last, and has been applied again. Run confirm again."
+
+    def again(*errors):
+        return _must_come_again(pulumi.ErrorHookArgs("", "", "jail-confirm", "", errors=list(errors)))
+
+    assert again(f"Process exited with status 1: {said}")
+    assert not again(said, said)
+    assert not again("dial tcp: connection refused")
 
 
 # Outputs
@@ -442,8 +477,10 @@ def run_program(engine):
 def test_the_program_brings_up_host_jail_and_users(engine, stack_config):
     stack_config({"host": {"kind": "local", "demoKeys": True}, "users": {"jack": {}, "jill": {}}})
     users = run_program(engine)
-    commands = {"host", "jail-install", "jail-policy", "jail-jack", "jail-jill", "jail-prune", "jail-guard"}
-    assert set(engine.commands) == commands
+    assert set(engine.commands) == {
+        *("host", "jail-install", "jail-policy", "jail-confirm"),
+        *("jail-jack", "jail-jill", "jail-prune", "jail-guard"),
+    }
     assert users["jack"]["sftp"] == (
         "sftp -i .local/local/keys/jack"
         " -o UserKnownHostsFile=.local/local/known_hosts -o HostKeyAlias=local jack@10.213.0.2"
