@@ -13,8 +13,6 @@ from tests.engine.conftest import Project
 from tests.engine.test_existing import host_of, server  # noqa: F401
 from tests.hostside.test_confirm import DROP_IN, TRIAL, impatient, rolled_back
 
-pytestmark = pytest.mark.usefixtures("_stack")
-
 
 @pytest.fixture(scope="module")
 def agent(server: Machine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen]:  # noqa: F811
@@ -41,11 +39,12 @@ def socket_of(agent: subprocess.Popen) -> str:
 
 
 @pytest.fixture(scope="module")
-def _stack(project: Project, server: Machine, agent: subprocess.Popen) -> None:  # noqa: F811
+def shared(project: Project, server: Machine, agent: subprocess.Popen) -> Project:  # noqa: F811
     """A stack on that server, whose administrator logs in by the agent."""
     project.env["SSH_AUTH_SOCK"] = socket_of(agent)
     project.config["sftp-jail:host"] = host_of(server)
     project.user("jack", "laptop")
+    return project
 
 
 def connections(server: Machine) -> int:  # noqa: F811
@@ -53,18 +52,18 @@ def connections(server: Machine) -> int:  # noqa: F811
 
 
 def test_of_a_deployer_who_was_killed_between_the_two_steps_the_server_takes_everything_back(
-    project: Project,
+    shared: Project,
     server: Machine,  # noqa: F811
     agent: subprocess.Popen,
 ) -> None:
-    argv = [project.pulumi, "--non-interactive", "-C", str(project.folder), "up", "--yes", "--skip-preview"]
-    with subprocess.Popen(argv, env=project.env, stdout=subprocess.PIPE, text=True) as process:
+    argv = [shared.pulumi, "--non-interactive", "-C", str(shared.folder), "up", "--yes", "--skip-preview"]
+    with subprocess.Popen(argv, env=shared.env, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         # The first step has its connection; the second one waits for the agent, for ever.
         until(lambda: server.run("test", "-e", TRIAL).code == 0, "a trial")
         agent.send_signal(signal.SIGSTOP)
         assert any("jail-confirm" in line and "creating" in line for line in process.stdout)
-        project.kill()
+        shared.kill()
     agent.send_signal(signal.SIGCONT)
     assert "on trial" in server.jailctl("check").out
     with impatient(server):
@@ -74,32 +73,32 @@ def test_of_a_deployer_who_was_killed_between_the_two_steps_the_server_takes_eve
     assert "the jail was rolled back at 20" in server.jailctl("check").out
 
     before = connections(server)
-    project("cancel", "--yes")
-    assert "jail-confirm" in project.preview()
+    shared("cancel", "--yes")
+    assert "jail-confirm" in shared.preview()
     assert connections(server) == before, "a preview connects to nobody"
-    done = project.up()
+    done = shared.up()
     assert "retrying create due to on-error hook request" in done.out
     assert server.jailctl("check").out == "no difference\n"
-    assert server.sftp("jack", project.key("jack", "laptop"), "ls").code == 0
-    assert "retrying" not in project.up().out
+    assert server.sftp("jack", shared.key("jack", "laptop"), "ls").code == 0
+    assert "retrying" not in shared.up().out
 
 
 def test_a_hardening_that_shuts_the_deployer_out_is_taken_back_and_comes_when_he_fits(
-    project: Project,
+    shared: Project,
     server: Machine,  # noqa: F811
     agent: subprocess.Popen,
 ) -> None:
     before = server.root("cat", DROP_IN)
-    jill = project.user("jill", "laptop")["laptop"]
-    project.config["sftp-jail:hardening"] = True
-    project.write()
+    jill = shared.user("jill", "laptop")["laptop"]
+    shared.config["sftp-jail:hardening"] = True
+    shared.write()
     # His agent offers four other keys first, which MaxAuthTries ends.
-    done = project("up", "--yes", "--skip-preview")
+    done = shared("up", "--yes", "--skip-preview")
     assert done.code != 0
     assert "jail-confirm" in done.out
     assert "unable to authenticate" in done.out + done.err or "Too many authentication failures" in done.out + done.err
     assert server.run("id", "jill").code != 0
-    assert server.sftp("jack", project.key("jack", "laptop"), "ls").code == 0
+    assert server.sftp("jack", shared.key("jack", "laptop"), "ls").code == 0
     with impatient(server):
         rolled_back(server)
     assert server.root("cat", DROP_IN) == before
@@ -110,7 +109,7 @@ def test_a_hardening_that_shuts_the_deployer_out_is_taken_back_and_comes_when_he
 
     add_key(agent, "-D")
     add_key(agent, server.admin_key.path)
-    project.up()
+    shared.up()
     assert server.jailctl("check").out == "no difference\n"
     assert server.sftp("jill", jill, "ls").code == 0
     # The pinned key is ECDSA, the one that the plugin's client takes first.
@@ -120,4 +119,17 @@ def test_a_hardening_that_shuts_the_deployer_out_is_taken_back_and_comes_when_he
     assert "ecdsa-sha2-nistp384" not in next(
         line for line in offered.splitlines() if line.startswith("hostkeyalgorithms")
     )
-    assert project("destroy", "--yes", "--skip-preview").code == 0
+    assert shared("destroy", "--yes", "--skip-preview").code == 0
+
+
+@pytest.mark.parametrize("release", ["bullseye", "bookworm"])
+def test_the_command_plugin_gets_into_a_hardened_host_of_an_older_release(tmp_path: Path, release: str) -> None:
+    project = Project(tmp_path)
+    try:
+        project.config["sftp-jail:host"] = {"kind": "local", "release": release}
+        jack = project.user("jack", "laptop")["laptop"]
+        project.up()
+        assert "maxauthtries 4" in project.run("/usr/sbin/sshd", "-T").out
+        assert project.sftp("jack", jack, "ls").code == 0
+    finally:
+        project.down()

@@ -191,6 +191,8 @@ FAULTS = {
     "a stack's name cut short": ({"host": {"kind": "stack", "stack": "a/b"}}, "host.stack", "ORGANIZATION/PROJECT"),
     "an option of the host's stack": ({"host": STACK, "umask": "027"}, "umask", "set it in that stack"),
     "a destroy of the host's stack": ({"host": STACK, "forceDestroy": True}, "forceDestroy", "set it in that stack"),
+    "a hardening of the host's stack": ({"host": STACK, "hardening": True}, "hardening", "set it in that stack"),
+    "a hardening that is no bool": ({"hardening": "yes"}, "hardening", "Write one of them"),
     "a destroy that is no bool": ({"forceDestroy": "yes"}, "forceDestroy", "Write one of them"),
     "a kind of host that is a list": ({"host": {"kind": ["local"]}}, "host.kind", "Use aws, existing, local or stack"),
     "a release that is none": ({"host": {"kind": "local", "release": "sid"}}, "host.release", "trixie"),

@@ -459,13 +459,14 @@ def test_the_jail_s_settings_are_said_in_sshd_s_words(run: Run) -> None:
         ({"logLevel": "VERBOSE"}, {"logLevel": "INFO"}),
         ({"forceDestroy": False}, {"forceDestroy": True}),
         ({}, {"forceDestroy": True}),
+        ({"hardening": True}, {"hardening": False}),
     ],
 )
 @pytest.mark.parametrize("new", [False, True], ids=["changed", "new"])
 def test_a_weaker_setting_is_warned_of(run: Run, before: Any, after: Any, new: bool) -> None:
     op, was = ("create", None) if new else ("update", before)
     done = run(digest(stack(), policy_command(op, was, {"logLevel": "VERBOSE", **after})))
-    weaker_than_default = not (new and after in ({"umask": "022"}, {"umask": "072"}))
+    weaker_than_default = not (new and after in ({"umask": "022"}, {"umask": "072"}, {"hardening": False}))
     assert ("A weaker setting: " in done.out) == weaker_than_default
     assert done.code == int(weaker_than_default)
 
