@@ -7,7 +7,22 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Callable, Optional
 
-from . import accounts, archive, audit, chroot, confirm, difference, expiry, keys, lock, process, report, spec, sshd, state
+from . import (
+    accounts,
+    archive,
+    audit,
+    chroot,
+    confirm,
+    difference,
+    expiry,
+    keys,
+    lock,
+    process,
+    report,
+    spec,
+    sshd,
+    state,
+)
 from .difference import Difference
 from .failure import Failure
 from .state import Jail, User
@@ -108,11 +123,14 @@ def _keep(jail: Jail) -> list[str]:
 
 
 def confirm_jail() -> list[str]:
-    """Let sshd's new configuration stand, since this connection has come in through it; else apply it again."""
-    jail, _ = spec.read_jail(sys.stdin)
+    """Let sshd's new configuration stand, since this connection has come in through it; with a spec, else apply it."""
+    jail = spec.read_jail_if_given(sys.stdin)
     with lock.held():
-        if confirm.confirm(jail):
-            return ["sshd: confirmed (was: on trial)", *_keep(jail)]
+        confirmed = confirm.confirm(jail)
+        if confirmed is not None:
+            return ["sshd: confirmed (was: on trial)", *_keep(confirmed)]
+        if jail is None:
+            return []
         lines = _apply_jail(jail)
         if confirm.trial() is not None:
             raise confirm.again()

@@ -123,15 +123,16 @@ def install(jail: Optional[Jail], paths: list[str], write: Callable[[], None]) -
         _keep(begun._replace(loaded=_ticks(time.clock_gettime(time.CLOCK_BOOTTIME))))
 
 
-def confirm(jail: Jail) -> bool:
-    """End the trial of this jail, for good; False where it is not on trial, so that there is nothing to confirm."""
+def confirm(jail: Optional[Jail]) -> Optional[Jail]:
+    """End the trial of this jail, or of whichever there is, for good, and return it; None where there is nothing to
+    confirm, since it is not on trial."""
     with lock.held(lock.SSHD):
         found = trial()
-        if found is None or found.jail != jail or found.loaded is None or found.boot != _boot():
-            return False
+        if found is None or jail not in (None, found.jail) or found.loaded is None or found.boot != _boot():
+            return None
         _require_new_connection(found.loaded)
         _end()
-        return True
+        return found.jail
 
 
 def roll_back(load: Callable[[], None]) -> list[str]:

@@ -2,8 +2,8 @@
 
 What the guide has and this server's OpenSSH has not is left out. Where this departs from the guide, and why:
 
-- curve25519-sha256 stays, the one key exchange that a quantum computer could break: Go's client, which the command
-  plugin is, paramiko, asyncssh and FileZilla have nothing better in common with OpenSSH before 9.9, nor WinSCP with 8.4.
+- curve25519-sha256 stays, the one key exchange that a quantum computer could break: the Go client of the command
+  plugin, paramiko, asyncssh and FileZilla have nothing better in common with OpenSSH before 9.9, nor WinSCP with 8.4.
 - The type of the host key that the deployer pins stays. Its client takes ECDSA before all others where it is offered,
   so a server with several host keys may be known by that one alone.
 - Users' ECDSA and RSA keys from 2048 bits on stay: a stack file may have them. RequiredRSASize would shut them out.

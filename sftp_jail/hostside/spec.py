@@ -1,7 +1,8 @@
 """What arrives on stdin: JSON, checked here once more, whoever sent it."""
 
+import io
 import json
-from typing import Any, Callable, NamedTuple, TextIO
+from typing import Any, Callable, NamedTuple, Optional, TextIO
 
 from . import state, validate
 from .failure import Failure
@@ -31,6 +32,12 @@ def read_jail(stdin: TextIO) -> tuple[Jail, Tenancy]:
         spec["hostKeyType"],
     )
     return jail, tenancy
+
+
+def read_jail_if_given(stdin: TextIO) -> Optional[Jail]:
+    """The spec of the jail; None from somebody who types the command, and none."""
+    text = "" if stdin.isatty() else stdin.read()
+    return read_jail(io.StringIO(text))[0] if text else None
 
 
 def read_tenancy(stdin: TextIO) -> Tenancy:

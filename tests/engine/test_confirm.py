@@ -23,13 +23,13 @@ def agent(server: Machine, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         until(Path(place).exists, "an agent")
         wrong = [make_key(folder / str(number)) for number in range(4)]
         for key in [*wrong, server.admin_key]:
-            add_key(process, key.path)
+            add_key(process, str(key.path))
         yield process
         process.send_signal(signal.SIGCONT)
         process.terminate()
 
 
-def add_key(agent: subprocess.Popen, *argv: object) -> None:
+def add_key(agent: subprocess.Popen, *argv: str) -> None:
     subprocess.run(["ssh-add", "-q", *argv], env={**os.environ, "SSH_AUTH_SOCK": socket_of(agent)}, check=True)
 
 
@@ -108,7 +108,7 @@ def test_a_hardening_that_shuts_the_deployer_out_is_taken_back_and_comes_when_he
     assert subprocess.run([*plain, f"admin@{server.address}", "true"], env=env, check=False).returncode == 0
 
     add_key(agent, "-D")
-    add_key(agent, server.admin_key.path)
+    add_key(agent, str(server.admin_key.path))
     shared.up()
     assert server.jailctl("check").out == "no difference\n"
     assert server.sftp("jill", jill, "ls").code == 0

@@ -23,24 +23,10 @@ OLD_CLIENT = ["-oKexAlgorithms=ecdh-sha2-nistp256", "-oLogLevel=INFO"]
 """The administrator's SSH client speaks nothing but this, which a hardened sshd does not."""
 
 
-@pytest.fixture(scope="module", params=["bullseye", "bookworm", "trixie"])
-def release(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """A machine of each Debian release that is supported."""
-    machine = Machine(tmp_path_factory.mktemp(request.param), request.param)
-    machine.install()
-    yield machine
-    machine.stop()
-
-
 @pytest.fixture
-def server(release: Machine) -> Iterator[Machine]:
-    """A machine with a confirmed jail; afterwards it is without."""
-    done = release.jailctl("apply-jail", JAIL)
-    assert done.code == 0, done
-    yield release
-    release.root("systemctl", "start", "ssh")
-    done = release.jailctl("remove-jail", {**JAIL, "forceDestroy": True})
-    assert done.code == 0, done
+def server(debian_jail: Machine) -> Machine:
+    """A machine with a confirmed jail, of each Debian release."""
+    return debian_jail
 
 
 def apply(machine: Machine, jail: dict) -> None:
@@ -247,6 +233,17 @@ def test_killed_anywhere_it_leaves_a_way_in_and_the_next_run_finishes(server: Ma
     assert server.ssh("admin", server.admin_key, "true").code == 0
     assert server.jailctl("apply-jail", CHANGED).code == 0
     assert server.jailctl("check").out == "no difference\n"
+
+
+def test_an_operator_who_repairs_is_told_to_confirm_and_does_it_without_a_spec(server: Machine) -> None:
+    server.root("rm", DROP_IN)
+    server.root("systemctl", "reload", "ssh")
+    repaired = administrator(server, f"sudo -n {JAILCTL} repair")
+    assert repaired.code == 0, repaired
+    assert "on trial, should be confirmed within two minutes; to repair: over a new SSH connection" in repaired.out
+    assert administrator(server, f"sudo -n {JAILCTL} confirm").out == "sshd: confirmed (was: on trial)\n"
+    assert server.jailctl("check").out == "no difference\n"
+    assert administrator(server, f"sudo -n {JAILCTL} confirm").out == "no change\n"
 
 
 def test_what_another_has_written_and_not_loaded_is_not_tried_out(server: Machine) -> None:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import asyncssh
-import paramiko
+import paramiko  # type: ignore[import-untyped]
 import pytest
 
 from tests.conftest import Done, Key, Machine, call, make_key
