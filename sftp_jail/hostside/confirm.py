@@ -177,7 +177,7 @@ def require_held() -> None:
         )
 
 
-CONFIRM = "over a new SSH connection: sudo jailctl confirm"
+CONFIRM = "sudo jailctl confirm"
 RUN_UP = "`pulumi up` of the stack that has the host applies the jail again"
 
 
@@ -185,7 +185,7 @@ def trial_differences() -> Iterator[Difference]:
     """A trial that is under way, or that has failed: nothing on the server itself ends it well."""
     when = _rolled_back()
     if trial() is not None:
-        yield Difference("sshd", "on trial", "confirmed within two minutes", lambda: None, CONFIRM)
+        yield Difference("sshd", "on trial", "confirmed by a new SSH connection in time", lambda: None, CONFIRM)
     elif when is not None:
         actual = f"the jail was rolled back at {when}, since no new connection confirmed it"
         yield Difference("sshd", actual, "applied again", lambda: None, RUN_UP)

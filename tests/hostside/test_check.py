@@ -1,7 +1,6 @@
 """What `jailctl check` finds, and that the command which it names repairs it."""
 
 import json
-import shlex
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -16,6 +15,12 @@ def check(machine: Machine) -> tuple[int, dict[str, Any]]:
     done = machine.run("/usr/local/sbin/jailctl", "check", "--format=json")
     report: dict[str, Any] = json.loads(done.out)
     return done.code, report
+
+
+def type_it(machine: Machine, command: str) -> None:
+    """Run a command as the administrator, who has just logged in."""
+    done = machine.ssh("admin", machine.admin_key, command)
+    assert done.code == 0, done
 
 
 TAMPERINGS = {
@@ -46,8 +51,12 @@ def test_what_was_tampered_with_is_found_and_repaired_by_the_command_that_is_nam
     assert code == 1
     found = [difference for difference in report["differences"] if difference["subject"].startswith(subject)]
     assert found, report
-    jail.root(*shlex.split(found[0]["remedy"]))
-    assert check(jail)[0] == 0
+    type_it(jail, found[0]["remedy"])
+    code, report = check(jail)
+    if code:  # what it has changed of sshd is on trial
+        assert [difference["actual"] for difference in report["differences"]] == ["on trial"]
+        type_it(jail, report["differences"][0]["remedy"])
+    assert check(jail) == (0, {"differences": [], "expiring": []})
     assert jail.sftp("jack", jack, "ls").code == 0
 
 

@@ -240,7 +240,9 @@ def test_an_operator_who_repairs_is_told_to_confirm_and_does_it_without_a_spec(s
     server.root("systemctl", "reload", "ssh")
     repaired = administrator(server, f"sudo -n {JAILCTL} repair")
     assert repaired.code == 0, repaired
-    assert "on trial, should be confirmed within two minutes; to repair: over a new SSH connection" in repaired.out
+    assert (
+        "on trial, should be confirmed by a new SSH connection in time; to repair: sudo jailctl confirm" in repaired.out
+    )
     assert administrator(server, f"sudo -n {JAILCTL} confirm").out == "sshd: confirmed (was: on trial)\n"
     assert server.jailctl("check").out == "no difference\n"
     assert administrator(server, f"sudo -n {JAILCTL} confirm").out == "no change\n"
