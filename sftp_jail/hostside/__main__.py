@@ -39,6 +39,7 @@ def jail_differences(jail: Jail) -> Iterator[Difference]:
     yield from confirm.differences()
     # On a machine that is new to the jails, they have records and no accounts yet.
     yield from sshd.differences(jail, [user for user in state.users() if accounts.entry(user) is not None])
+    yield from sshd.address_differences(user for user in state.users() if not user.pending)
     for user in state.users():
         if not user.pending:
             yield from user_differences(user, jail)
@@ -99,6 +100,8 @@ def user_removal_differences(user: User) -> Iterator[Difference]:
     yield from accounts.removal_differences(user)
     # A login that was under way when the keys went has an account no more, but may have a process.
     process.end(user.uid)
+    if user.password_hash is not None:
+        yield from sshd.address_differences(other for other in state.users() if other.username != user.username)
     yield from chroot.user_removal_differences(user)
     yield from audit.user_removal_differences(user)
     yield Difference(f"record of {user.username}", "there", "gone", lambda: state.forget_user(user.username))
@@ -254,8 +257,13 @@ def _set_password(username: str, password_hash: Optional[str]) -> list[str]:
 
 
 def _apply(user: User, jail: Jail) -> list[str]:
-    lines = difference.apply(user_differences(user, jail))
-    lines += difference.apply(_lesser_differences(state.user(user.username), user))
+    before = state.user(user.username)
+    lines = []
+    if user.password_hash is not None or (before is not None and before.password_hash is not None):
+        others = (other for other in state.users() if other.username != user.username and not other.pending)
+        lines += difference.apply(sshd.address_differences(sorted([*others, user])))
+    lines += difference.apply(user_differences(user, jail))
+    lines += difference.apply(_lesser_differences(before, user))
     return lines + difference.apply(state.user_differences(user))
 
 

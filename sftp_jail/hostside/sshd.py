@@ -11,11 +11,11 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Optional
 
-from . import chroot, confirm, files, hardening, keys, services
+from . import chroot, confirm, files, hardening, keys, lock, services
 from .accounts import ACCESS_GROUPS, GROUP, PASSWORD_GROUP, further_groups
 from .difference import Difference, refusal
 from .failure import Failure
@@ -25,6 +25,11 @@ from .state import Jail, User
 CONFIG = "/etc/ssh/sshd_config"
 FOLDER = "/etc/ssh/sshd_config.d"
 DROP_IN = f"{FOLDER}/00-sftp-jail.conf"
+
+ADDRESSES = f"{FOLDER}/00-sftp-jail-addresses.conf"
+"""From where passwords count. It sorts before the drop-in, whose block for passwords it takes away."""
+
+OURS = (DROP_IN, ADDRESSES)
 
 SUBSYSTEM = "Subsystem sftp internal-sftp"
 BEFORE = "# before sftp-jail: "
@@ -118,7 +123,7 @@ def _hardening(jail: Jail) -> list[tuple[str, str]]:
 
 def wanted(jail: Optional[Jail], criteria: Criteria = BY_GROUP) -> dict[str, Optional[str]]:
     """The text of every file of sshd's that the jail has a word in; None where there should be no file."""
-    own = {path: _without_us(files.read(path) or "") for path in _files() if path != DROP_IN}
+    own = {path: _without_us(files.read(path) or "") for path in _files() if path not in OURS}
     if jail is None:
         return {DROP_IN: None, **own}
     subsystem = any(SUBSYSTEM_LINE.search(text) for text in own.values())
@@ -162,8 +167,38 @@ def differences(jail: Optional[Jail], users: list[User]) -> Iterator[Difference]
             "the jail's" if jail else "without the jail",
             lambda: _install(changed, jail, users),
         )
+    if jail is None:
+        yield from address_differences([])
     if services.is_marked(services.SSHD):
         yield Difference("sshd", "runs with an earlier configuration", "reloaded", lambda: _install({}, jail, users))
+
+
+def address_differences(users: Iterable[User]) -> Iterator[Difference]:
+    """No login by password but from where its user may come, as the key's `from=` has it for his keys.
+
+    Not on trial: nobody's settings but those users' are in it, which is looked at before it is loaded.
+    """
+    blocks = [
+        f"Match User {user.username} Address *,{','.join(f'!{network}' for network in user.allow_from)}\n"
+        "    PasswordAuthentication no\n"
+        "    AuthenticationMethods publickey\n"
+        for user in users
+        if user.password_hash is not None and user.allow_from is not None
+    ]
+    head = "# Written by jailctl, which puts it back when it is changed.\n"
+    text = "".join([head, *blocks, "Match all\n"]) if blocks else None
+    if files.read(ADDRESSES) != text:
+        yield Difference(ADDRESSES, "another list", "the users'", lambda: _install_addresses(text))
+
+
+def _install_addresses(text: Optional[str]) -> None:
+    test()
+    _require_loaded()
+    with _candidate({ADDRESSES: text}) as candidate:
+        test(candidate)
+        _check_administrators(candidate)
+    with lock.held(lock.SSHD):
+        services.install(services.SSHD, {ADDRESSES: text}, test, load)
 
 
 def _install(texts: dict[str, Optional[str]], jail: Optional[Jail], users: list[User]) -> None:
@@ -219,7 +254,7 @@ def _require_loaded() -> None:
         return
     loaded = services.changed(services.SSHD)
     for path in _files():
-        if path != DROP_IN and os.stat(path).st_ctime > loaded:
+        if path not in OURS and os.stat(path).st_ctime > loaded:
             raise Failure(
                 f"{path} has changed since sshd was reloaded, and is not ours to try out",
                 "Load it, and see that you still get in: systemctl reload ssh",
@@ -260,10 +295,10 @@ def _candidate(texts: dict[str, Optional[str]]) -> Iterator[str]:
         shutil.rmtree(folder)
 
 
-def effective(username: str, config: str = CONFIG) -> dict[str, list[str]]:
+def effective(username: str, config: str = CONFIG, address: str = "127.0.0.1") -> dict[str, list[str]]:
     """What sshd would do for a user, by lower-case keyword; some keywords have several values."""
     values: dict[str, list[str]] = {}
-    connection = f"user={username},host=localhost,addr=127.0.0.1"
+    connection = f"user={username},host=localhost,addr={address}"
     for line in run("/usr/sbin/sshd", "-T", "-f", config, "-C", connection).splitlines():
         keyword, _, value = line.partition(" ")
         values.setdefault(keyword, []).append(value)
@@ -307,7 +342,8 @@ def user_differences(user: User, jail: Jail) -> Iterator[Difference]:
 
 
 def _check(user: User, jail: Jail, config: str = CONFIG) -> None:
-    values = effective(user.username, config)
+    address = user.allow_from[0].partition("/")[0] if user.allow_from is not None else "127.0.0.1"
+    values = effective(user.username, config, address)
     for keyword, value in settings(jail, user.password_hash is not None, user.access):
         actual = values.get(keyword.lower(), ["nothing"])
         if actual != [value]:
@@ -337,6 +373,6 @@ def _culprit(keyword: str) -> str:
     """Where the keyword first stands in somebody else's file, as ", FILE line N"."""
     for path in _files():
         for number, line in enumerate((files.read(path) or "").splitlines(), 1):
-            if path != DROP_IN and re.match(rf"\s*{keyword}\b", line, re.IGNORECASE):
+            if path not in OURS and re.match(rf"\s*{keyword}\b", line, re.IGNORECASE):
                 return f" ({path} line {number})"
     return ""

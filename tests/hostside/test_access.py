@@ -1,5 +1,6 @@
 """Access that is limited and that ends: what a user may do, from where, and until when, on each Debian release."""
 
+import asyncio
 import hashlib
 import json
 import subprocess
@@ -9,6 +10,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import asyncssh
 import pytest
 
 from tests.conftest import Key, Machine, call, until
@@ -146,6 +148,44 @@ def test_a_user_gets_in_from_where_he_may_and_from_nowhere_else(debian_jail: Mac
     assert not gets_in(debian_jail, jack)
     add(debian_jail, "jack", {"allowFrom": ["203.0.113.0/24", f"{here}/32"]}, laptop=jack)
     assert gets_in(debian_jail, jack)
+
+
+def password_gets_in(machine: Machine, password: str) -> bool:
+    async def log_in() -> None:
+        options: dict[str, Any] = {"known_hosts": str(machine.known_hosts), "preferred_auth": "password"}
+        options |= {"client_keys": None, "agent_path": None, "config": None}
+        async with (
+            asyncssh.connect(machine.address, username="jack", password=password, **options) as connection,
+            connection.start_sftp_client() as sftp,
+        ):
+            assert "uploads" in await sftp.listdir("/")
+
+    try:
+        asyncio.run(log_in())
+    except asyncssh.PermissionDenied:
+        return False
+    return True
+
+
+def test_a_password_counts_from_where_its_user_may_come_and_from_nowhere_else(debian_jail: Machine, jack: Key) -> None:
+    here = json.loads(call("ip", "-json", "route", "get", debian_jail.address).out)[0]["prefsrc"]
+    hashed = call("openssl", "passwd", "-6", "-stdin", stdin="correct horse").out.strip()
+    add(debian_jail, "jack", {"allowFrom": ["203.0.113.0/24", "2001:db8::/32"]}, laptop=jack)
+    done = debian_jail.jailctl("apply-password", {"username": "jack", "passwordHash": hashed})
+    assert done.code == 0, done
+    assert not password_gets_in(debian_jail, "correct horse")
+    assert debian_jail.jailctl("check").code == 0
+    add(debian_jail, "jack", {"allowFrom": [f"{here}/32"]}, laptop=jack)
+    assert password_gets_in(debian_jail, "correct horse")
+    assert not password_gets_in(debian_jail, "battery staple")
+    assert debian_jail.jailctl("check").code == 0
+    add(debian_jail, "jack", {"allowFrom": ["203.0.113.0/24"]}, laptop=jack)
+    assert not password_gets_in(debian_jail, "correct horse")
+    add(debian_jail, "jack", laptop=jack)
+    assert password_gets_in(debian_jail, "correct horse")
+    assert debian_jail.run("ls", "/etc/ssh/sshd_config.d").out.split() == ["00-sftp-jail.conf"]
+    debian_jail.jailctl("remove-user", spec("jack", laptop=jack))
+    assert debian_jail.ssh("admin", debian_jail.admin_key, "true").code == 0
 
 
 # What
