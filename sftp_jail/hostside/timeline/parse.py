@@ -56,12 +56,13 @@ def line(text: str) -> Optional[Line]:
 
 def utc(text: str) -> Optional[str]:
     """An RFC 3339 instant as UTC with six decimals, which sorts as time does; None where it is none."""
-    if UTC.fullmatch(text):
-        return f"{text[:26]}Z"
     parts = RFC3339.fullmatch(text)
     if parts is None:
         return None
     try:
+        if UTC.fullmatch(text):
+            datetime.fromisoformat(text[:26])
+            return f"{text[:26]}Z"
         when = datetime.fromisoformat(parts[1] + (parts[3] if parts[3] != "Z" else "+00:00")).astimezone(timezone.utc)
     except (ValueError, OverflowError):
         return None

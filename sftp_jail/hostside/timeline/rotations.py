@@ -2,7 +2,6 @@
 
 import bz2
 import gzip
-import io
 import lzma
 import os
 import re
@@ -25,8 +24,10 @@ OPENERS: dict[str, Callable[[IO[bytes]], Any]] = {
     "xz": lzma.LZMAFile,
 }
 
-LONGEST = 1 << 20
-"""Bytes of a line that are read at once; rsyslog's are at most 8 KiB long."""
+DAMAGED = (EOFError, OSError, lzma.LZMAError, zlib.error)
+
+CHUNK = 1 << 16
+"""Bytes that are read at once."""
 
 
 class Rotation(NamedTuple):
@@ -35,16 +36,15 @@ class Rotation(NamedTuple):
     path: str
     first: bytes
     time: str
-    file: IO[bytes]
-    compressed: bool
+    file: Any
 
 
 def files(log: str = LOG) -> list[Rotation]:
     """The files that there are, the oldest first: each by the first time that is in it.
 
     They are opened before they are ordered, and opened again where logrotate was at work meanwhile, so that none is
-    missed and none is read twice. A compressed file that begins as a plain one does is a copy that logrotate has not
-    finished.
+    missed and none is read twice. A compressed file beside the plain one, with the same beginning, is a copy that
+    logrotate has not finished.
     """
     for _ in range(10):
         names = _names(log)
@@ -57,9 +57,13 @@ def files(log: str = LOG) -> list[Rotation]:
         raise Failure(f"the rotations of {log} change all the time", "Try again when logrotate has ended")
     if not found and not os.path.exists(log):
         raise Failure(f"there is no {log}", "Nothing was ever logged here: see `jailctl check`")
-    plain = {rotation.first for rotation in found if not rotation.compressed}
-    found = [rotation for rotation in found if not (rotation.compressed and rotation.first in plain)]
+    plain = {rotation.path: rotation for rotation in found}
+    found = [one for one in found if not _is_copy(one, plain.get(os.path.splitext(one.path)[0]))]
     return sorted(found, key=lambda rotation: (rotation.time, rotation.path != log))
+
+
+def _is_copy(one: Rotation, beside: Optional[Rotation]) -> bool:
+    return beside is not None and one.path.endswith(tuple(OPENERS)) and beside.first.startswith(one.first)
 
 
 def _names(log: str) -> dict[str, int]:
@@ -80,32 +84,41 @@ def _opened(path: str) -> Optional[Rotation]:
     plain = open(fd, "rb")  # noqa: SIM115  # whoever reads the lines closes it
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         raise Failure(f"{path} is no file", "See what it is, and move it away")
-    suffix = path.rpartition(".")[2]
-    file = io.BufferedReader(OPENERS[suffix](plain)) if suffix in OPENERS else plain
-    first = time = None
-    for text in _lines(file):
-        first = text if first is None else first
-        if (line := parse.line(text.decode("utf-8", "surrogateescape"))) is not None:
-            time = line.time
-            break
-    if first is None:
-        file.close()
+    if not os.fstat(fd).st_size:
+        plain.close()
         return None
+    suffix = path.rpartition(".")[2]
+    file = OPENERS[suffix](plain) if suffix in OPENERS else plain
+    try:
+        start = file.read1(CHUNK).split(b"\n")
+    except DAMAGED:
+        start = [b""]
+    times = (line.time for text in start if (line := parse.line(text.decode("utf-8", "surrogateescape"))) is not None)
     file.seek(0)
-    return Rotation(path, first, time or "", file, suffix in OPENERS)
+    return Rotation(path, start[0], next(times, ""), file)
 
 
 def lines(rotations: list[Rotation]) -> Iterator[str]:
     """Every line, without its end; bytes that are not UTF-8 are surrogates."""
     for rotation in rotations:
         with rotation.file:
-            for text in _lines(rotation.file):
+            for text in _lines(rotation):
                 yield text.decode("utf-8", "surrogateescape")
 
 
-def _lines(file: IO[bytes]) -> Iterator[bytes]:
-    try:
-        while text := file.readline(LONGEST):
-            yield text.rstrip(b"\n")
-    except (EOFError, OSError, lzma.LZMAError, zlib.error) as error:
-        yield f"this file cannot be read on from here: {error}".encode()
+def _lines(rotation: Rotation) -> Iterator[bytes]:
+    rest = b""
+    damage = ""
+    while True:
+        try:
+            chunk = rotation.file.read1(CHUNK)  # what there is before the damage, if there is any
+        except DAMAGED as error:
+            chunk, damage = b"", f"{rotation.path} cannot be read on from here: {error}"
+        if not chunk:
+            break
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from whole
+    if rest:
+        yield rest
+    if damage:
+        yield damage.encode()
