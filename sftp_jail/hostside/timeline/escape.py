@@ -3,8 +3,8 @@
 import re
 import unicodedata
 
-SAFE = re.compile(r"[ !-\[\]-~]*")
-"""ASCII that prints, less the backslash."""
+DOUBTFUL = re.compile(r"[^ !-\[\]-~]")
+"""All but ASCII that prints, less the backslash."""
 
 
 def visible(text: str, right_to_left: bool = False) -> str:
@@ -13,7 +13,7 @@ def visible(text: str, right_to_left: bool = False) -> str:
     Letters that are written from right to left turn what stands beside them; they are escaped unless whoever shows
     the text keeps it apart (`right_to_left`). A byte that is not UTF-8 becomes `\\xNN`.
     """
-    return text if SAFE.fullmatch(text) else "".join(_one(char, right_to_left) for char in text)
+    return DOUBTFUL.sub(lambda found: _one(found[0], right_to_left), text)
 
 
 LETTERS = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
