@@ -322,6 +322,16 @@ def test_a_failed_login_names_whom_and_from_where() -> None:
     log.add("root sshd[5]", f"Failed publickey for jack from 203.0.113.5 port 5 ssh2: ED25519 {OTHER}")
     event = log.event("login-failed")
     assert (event.account, event.said.address, event.said.port, event.result) == ("jack", "203.0.113.5", 5, "denied")
+    assert text.line(event).endswith(f"from 203.0.113.5 port 5, ED25519 {OTHER}")
+
+
+def test_a_stranger_who_hangs_up_ends_nobodys_connection() -> None:
+    log = Log()
+    log.login()
+    log.add("root sshd[77]", "Connection closed by authenticating user jack 203.0.113.5 port 5 [preauth]")
+    log.session()
+    assert log.event("disconnect").account == "jack"
+    assert log.sessions()[0].fingerprint == KEY
 
 
 # Sessions and logins
@@ -360,6 +370,27 @@ def test_sshd_that_names_the_connection_settles_which_login_it_is() -> None:
     assert (session.joined, session.fingerprint, session.port) == ("exact", OTHER, 50023)
 
 
+def test_a_session_on_a_connection_whose_login_is_missing_gets_no_other_logins_key() -> None:
+    log = Log()
+    log.login()
+    log.channel(port=50023)
+    log.session()
+    log.channel()
+    log.session(pid=124)
+    assert [(session.joined, session.fingerprint) for session in log.sessions()] == [("none", None), ("exact", KEY)]
+
+
+def test_a_login_that_is_missing_fits_as_well_as_those_that_are_there() -> None:
+    log = Log()
+    log.login()
+    log.login(port=50024, pid=79)
+    for port in (50022, 50023, 50024):
+        log.channel(port=port)
+    log.session()
+    [session] = log.sessions()
+    assert (session.joined, len(session.logins), session.fingerprint) == ("several", 2, None)
+
+
 def test_two_sessions_that_begin_at_once_are_not_told_apart() -> None:
     log = Log()
     log.login()
@@ -376,6 +407,7 @@ def test_two_sessions_that_begin_at_once_are_not_told_apart() -> None:
     [
         ("root sshd-session[77]", "pam_unix(sshd:session): session closed for user jack"),
         ("jack sshd-session[78]", "Disconnected from user jack 203.0.113.5 port 50022"),
+        ("jack sshd-session[78]", "Connection closed by 203.0.113.5 port 50022"),
     ],
 )
 def test_a_login_whose_connection_has_ended_fits_no_more(who: str, said: str) -> None:
@@ -434,10 +466,13 @@ def test_the_operators_name_for_a_key_is_told_where_jailctl_has_given_it() -> No
     assert f"{KEY} (work laptop)" in text.line(log.event("session-opened"))
 
 
-def test_removal_by_jailctl_ends_a_session_that_has_no_last_word() -> None:
+@pytest.mark.parametrize(
+    "said", ["user-removed user=jack uid=70002 by=acme/x/y", "sessions-ended user=jack by=acme/x/y"]
+)
+def test_jailctl_that_ends_a_session_is_its_last_word(said: str) -> None:
     log = Log()
     log.session()
-    log.add("root jailctl[9]", "user-removed user=jack uid=70002 by=acme/sftp-jail/staging", after=60)
+    log.add("root jailctl[9]", said, after=60)
     [session] = log.sessions()
     assert session.ended == "2026-05-01T00:01:00.000003Z"
 

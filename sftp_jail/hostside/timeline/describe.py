@@ -44,7 +44,7 @@ def more(event: Event) -> str:
     elif event.login is not None:
         parts.append(connection(event.login))
     elif said.kind == "login-failed" and not said.ambiguous:
-        parts.append(f"from {said.address} port {said.port}, {said.method}")
+        parts += [f"from {said.address} port {said.port}", key(said.method, said.key_type, said.fingerprint, None)]
     elif said.kind not in ("session-closed", "version", "status", "refused") and said.path is None and not said.fields:
         parts.append("" if said.ambiguous else shown(event))
     parts += [event.status or "", event.note]

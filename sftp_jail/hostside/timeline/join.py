@@ -8,7 +8,7 @@ port N`), and the join is exact. Where several logins fit, all are kept, and not
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 from . import parse
 from .order import Read
@@ -24,12 +24,11 @@ MANY = 10_000
 class Connection:
     """A login: sshd's word, as root. `label`: what the operator calls the key, where jailctl has said so."""
 
-    __slots__ = ("account", "address", "child", "fingerprint", "key_type", "label", "method", "monitor", "port", "time")
+    __slots__ = ("account", "address", "fingerprint", "key_type", "label", "method", "monitor", "port", "time")
 
     def __init__(self, time: str, monitor: Optional[int], said: Said) -> None:
         self.time = time
         self.monitor = monitor
-        self.child: Optional[int] = None
         self.account = said.account
         self.address = said.address
         self.port = said.port
@@ -43,7 +42,8 @@ class Session:
     """One internal-sftp process.
 
     `joined`: "exact", sshd named the connection; "only", the one open login of the user from this address;
-    "several", more than one fits, and `logins` has them; "none". `ended`: the last word of it, or of its connection;
+    "several", more than one fits, and `logins` has them; "none". `missing`: a login that fits is not in the log.
+    `ended`: the last word of it, or of its connection;
     None where the log has none. `seen`: its last line. `whole`: whether the log has its beginning.
     """
 
@@ -52,6 +52,7 @@ class Session:
         "ended",
         "joined",
         "logins",
+        "missing",
         "number",
         "pending",
         "pid",
@@ -71,6 +72,7 @@ class Session:
         self.whole = whole
         self.address: Optional[str] = None
         self.logins: list[Connection] = []
+        self.missing = False
         self.joined = "none"
         self.ended: Optional[str] = None
         self.verbose = False
@@ -85,31 +87,31 @@ class Session:
     @property
     def port(self) -> Optional[int]:
         """The client's TCP port, where it is known."""
-        return self.logins[0].port if len(self.logins) == 1 else None
+        return self.logins[0].port if self.joined in ("exact", "only") else None
 
     @property
     def key_type(self) -> Optional[str]:
         """The type of the key, where it is known."""
-        return self._shared([login.key_type for login in self.logins])
+        return self._shared("key_type")
 
     @property
     def fingerprint(self) -> Optional[str]:
         """The key's fingerprint, where it is known: all logins that fit have the same."""
-        return self._shared([login.fingerprint for login in self.logins])
+        return self._shared("fingerprint")
 
     @property
     def label(self) -> Optional[str]:
         """What the operator calls the key, where it is known."""
-        return self._shared([login.label for login in self.logins])
+        return self._shared("label")
 
     @property
     def method(self) -> Optional[str]:
         """How the user proved who he is, where it is known."""
-        return self._shared([login.method for login in self.logins])
+        return self._shared("method")
 
-    @staticmethod
-    def _shared(values: "list[Optional[str]]") -> Optional[str]:
-        return values[0] if values and len(set(values)) == 1 else None
+    def _shared(self, name: str) -> Optional[str]:
+        values = {getattr(login, name) for login in self.logins}
+        return values.pop() if len(values) == 1 and not self.missing else None
 
 
 class Event:
@@ -161,8 +163,8 @@ class Story:
         self._sessions: dict[tuple[str, Optional[int]], Session] = {}
         self._open: dict[tuple[Optional[str], Optional[str]], list[Connection]] = {}
         self._monitors: dict[int, Connection] = {}
-        self._children: dict[int, Connection] = {}
-        self._starting: dict[tuple[Optional[str], Optional[str]], list[Connection]] = {}
+        # None: on a connection whose login is not in the log.
+        self._starting: dict[tuple[Optional[str], Optional[str]], list[Optional[Connection]]] = {}
         self._labels: dict[tuple[str, str], str] = {}
         self._numbers = 0
         self._tens = ""
@@ -225,7 +227,7 @@ class Story:
         event.account = said.account
         if said.account is not None and said.fingerprint is not None and "label" in said.fields:
             self._labels[said.account, said.fingerprint] = said.fields["label"]
-        if said.kind == "user-removed":
+        if said.kind in ("user-removed", "sessions-ended"):
             for session in self._sessions.values():
                 if session.user == said.account and session.ended is None:
                     session.ended = line.time
@@ -245,40 +247,35 @@ class Story:
                 self._monitors[line.pid] = connection
             while len(self._monitors) > MANY:
                 self._forget(self._monitors[next(iter(self._monitors))])
-        elif said.kind == "child" and said.process is not None:
+        elif said.kind == "child":
             if (found := self._monitors.get(line.pid or 0)) is not None:
-                found.child = said.process
-                self._children[said.process] = found
                 event.login, event.account = found, found.account
         elif said.kind in ("pam-closed", "disconnect"):
-            self._gone(event, self._monitors.get(line.pid or 0))
+            found = self._monitors.get(line.pid or 0)
+            if found is not None and said.port in (None, found.port):
+                self._gone(event, found)
         elif said.kind == "login-failed":
             event.result = "denied"
 
     def _child(self, raw: str, line: parse.Line, said: Said) -> None:
         """What the part of sshd that runs as the user says: it can choose between his own connections, no more."""
-        if said.kind not in ("disconnect", "channel-opened", "channel-closed") or said.account != line.user:
+        if said.kind not in ("disconnect", "channel-opened", "channel-closed") or said.account not in (None, line.user):
             self._add(raw, line, Said("message", cut=said.cut))
             return
         event = self._add(raw, line, said)
         place = (line.user, said.address)
-        found = next((one for one in self._open.get(place, ()) if one.port == said.port), None)
-        if found is None:
-            return
-        event.login = found
+        found = event.login = next((one for one in self._open.get(place, ()) if one.port == said.port), None)
         starting = self._starting.setdefault(place, [])
         if said.kind == "channel-opened":
             starting.append(found)
         elif found in starting:
             starting.remove(found)
-        if not starting:
+        if not starting or len(starting) > MANY:
             del self._starting[place]
-        if said.kind == "disconnect":
+        if said.kind == "disconnect" and found is not None:
             self._gone(event, found)
 
-    def _gone(self, event: Event, connection: Optional[Connection]) -> None:
-        if connection is None:
-            return
+    def _gone(self, event: Event, connection: Connection) -> None:
         event.login, event.account = connection, connection.account
         assert event.line is not None
         for session in self._sessions.values():
@@ -290,13 +287,13 @@ class Story:
         if connection is None:
             return
         place = (connection.account, connection.address)
-        for known in (self._open, self._starting):
-            left = [one for one in known.pop(place, ()) if one is not connection]
+        tables: tuple[dict[Any, list[Any]], ...] = (self._open, self._starting)
+        for table in tables:
+            left = [one for one in table.pop(place, ()) if one is not connection]
             if left:
-                known[place] = left
-        for pids, pid in ((self._monitors, connection.monitor), (self._children, connection.child)):
-            if pid is not None and pids.get(pid) is connection:
-                del pids[pid]
+                table[place] = left
+        if connection.monitor is not None and self._monitors.get(connection.monitor) is connection:
+            del self._monitors[connection.monitor]
 
     # internal-sftp
 
@@ -344,10 +341,14 @@ class Story:
             return
         place = (session.user, session.address)
         starting = self._starting.get(place, [])
-        logins = list(dict.fromkeys(starting or self._open.get(place, [])))
-        session.logins = logins
-        session.joined = "none" if not logins else "several" if len(logins) > 1 else "exact" if starting else "only"
-        if len(logins) == 1 and starting:
+        fitting = list(dict.fromkeys(starting or self._open.get(place, [])))
+        session.logins = [login for login in fitting if login is not None]
+        session.missing = None in fitting
+        if len(fitting) > 1:
+            session.joined = "several"
+        elif session.logins:
+            session.joined = "exact" if starting else "only"
+        if len(fitting) == 1 and starting:
             starting.pop()
             if not starting:
                 del self._starting[place]

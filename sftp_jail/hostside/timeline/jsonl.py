@@ -14,7 +14,7 @@ event        one of
 session      "USER[PID]@TIME", which no other session has; null outside a session
 address      the client's address; port: its TCP port; null where the log does not tell
 method       publickey, password, ...; key_type, fingerprint: the key's; key_label: what the
-             operator calls it. From lines of root alone
+             operator calls it. From lines of root alone; of login-failed: what was tried
 joined       how the session was joined to a login: "exact", "only", "several", "none" (join.Session); null outside
 path, target names as text; a byte that is not UTF-8 is written \\xNN, and then path_base64, target_base64 have the
              bytes (null otherwise). target: the second name of rename, hardlink and symlink
@@ -64,9 +64,9 @@ def record(event: Event) -> "dict[str, Any]":
         "address": source.address if source is not None else said.address,
         "port": source.port if source is not None else said.port,
         "method": source.method if source is not None else said.method,
-        "key_type": None if source is None else source.key_type,
-        "fingerprint": said.fingerprint if source is None else source.fingerprint,
-        "key_label": said.fields.get("label") if source is None else source.label,
+        "key_type": source.key_type if source is not None else said.key_type,
+        "fingerprint": source.fingerprint if source is not None else said.fingerprint,
+        "key_label": source.label if source is not None else said.fields.get("label"),
         "joined": None if session is None else session.joined,
         "path": path,
         "path_base64": path_base64,

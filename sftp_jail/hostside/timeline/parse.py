@@ -88,7 +88,6 @@ class Said(NamedTuple):
     method: Optional[str] = None
     key_type: Optional[str] = None
     fingerprint: Optional[str] = None
-    process: Optional[int] = None
     fields: Mapping[str, str] = {}
     ambiguous: bool = False
     cut: bool = False
@@ -214,12 +213,17 @@ ACCEPTED = re.compile(
     r"Accepted ([a-z][a-z/-]*) for (\S+) from (\S+) port ([0-9]+) ssh2(?:: (\S+) (\S+).*)?", re.DOTALL
 )
 FAILED = re.compile(
-    r"Failed ([a-z][a-z/-]*) for (?:invalid user )?(.*) from (\S+) port ([0-9]+) ssh2(?:: .*)?", re.DOTALL
+    r"Failed ([a-z][a-z/-]*) for (?:invalid user )?(.*) from (\S+) port ([0-9]+) ssh2"
+    r"(?:: (?:([A-Z0-9-]+) (SHA256:[A-Za-z0-9+/]+)|.*))?",
+    re.DOTALL,
 )
 FROM = re.compile(r"(?= from \S+ port [0-9]+ ssh2)")
 CHILD = re.compile(r"User child is on pid ([0-9]+)")
 PAM = re.compile(r"pam_unix\(sshd:session\): session (opened|closed) for user ([^\s(]+).*")
-GONE = re.compile(r"(?:Disconnected from|Connection (?:closed|reset) by) (?:user (\S+) )?(\S+) port ([0-9]+)")
+GONE = re.compile(
+    r"(?:Disconnected from|Connection (?:closed|reset) by) (?:(?:(?:authenticating|invalid) )?user (\S+) )?"
+    r"(\S+) port ([0-9]+)(?: \[preauth\])?"
+)
 CHANNEL = re.compile(
     r"(?:Starting session: .* for|Close session: user) (\S+) from (\S+) port ([0-9]+) id [0-9]+", re.DOTALL
 )
@@ -247,16 +251,18 @@ def sshd(message: str) -> Said:
         failed = FAILED.fullmatch(message)
         if failed is None or cut or len(FROM.findall(message)) != 1:
             return Said("login-failed", ambiguous=True, cut=cut)
+        method, account, address, port, key_type, fingerprint = failed.groups()
         return Said(
             "login-failed",
-            account=failed[2],
-            address=failed[3],
-            port=int(failed[4]),
-            method=failed[1],
-            detail=failed[1],
+            account=account,
+            address=address,
+            port=int(port),
+            method=method,
+            key_type=key_type,
+            fingerprint=fingerprint,
         )
     if (child := CHILD.fullmatch(message)) is not None:
-        return Said("child", process=int(child[1]))
+        return Said("child", detail=child[1])
     if (pam := PAM.fullmatch(message)) is not None:
         return Said("pam-opened" if pam[1] == "opened" else "pam-closed", account=pam[2])
     if (gone := GONE.fullmatch(message)) is not None:
