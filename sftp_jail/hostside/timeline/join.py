@@ -43,8 +43,8 @@ class Session:
 
     `joined`: "exact", sshd named the connection; "only", the one open login of the user from this address;
     "several", more than one fits, and `logins` has them; "none". `missing`: a login that fits is not in the log.
-    `ended`: the last word of it, or of its connection;
-    None where the log has none. `seen`: its last line. `whole`: whether the log has its beginning.
+    `ended`: the last word of it, or of its connection; None where the log has none. `seen`: its last line.
+    `whole`: whether the log has its beginning.
     """
 
     __slots__ = (
