@@ -118,6 +118,7 @@ NASTY = [
     b"\\033",
     b"\x1b[2K\x07\r",
     b"</script><script>alert(1)</script><!--",
+    b"</script x",
     b"&lt;&#0;",
     b"\xff\xfe",
     "\u202e\u2066\u200b\u05e9\u05dc\u05d5\u05dd".encode(),
