@@ -469,7 +469,7 @@ def test_the_operators_name_for_a_key_is_told_where_jailctl_has_given_it() -> No
     granted = log.event("key-granted")
     assert (granted.account, granted.said.fields["label"]) == ("jack", "work laptop")
     assert log.sessions()[0].label == "work laptop"
-    assert f"{KEY} (work laptop)" in text.line(log.event("session-opened"))
+    assert f"key work laptop (ED25519 {KEY})" in text.line(log.event("session-opened"))
 
 
 @pytest.mark.parametrize(

@@ -83,4 +83,4 @@ def key(method: Optional[str], key_type: Optional[str], fingerprint: Optional[st
     """How somebody proved who he is."""
     if fingerprint is None:
         return method or ""
-    return f"{key_type} {fingerprint}" + (f" ({label})" if label is not None else "")
+    return f"{key_type} {fingerprint}" if label is None else f"key {label} ({key_type} {fingerprint})"
