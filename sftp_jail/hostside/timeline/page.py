@@ -227,8 +227,9 @@ EVENT_HEADS = ("Time", "Who", "Event", "Result", "Bytes", "Name", "More")
 
 def _table(title: str, heads: Sequence[str], rows: list[str], count: int) -> str:
     left = f"<p>The first {len(rows):,} of {count:,}. For all of them: allow scripts, or --format text.</p>"
+    left = left if len(rows) < count else ""
     return (
-        f'<section class="card"><h2>{title}</h2>{left if len(rows) < count else ""}<div class="scroll"><table class="plain">'
+        f'<section class="card"><h2>{title}</h2>{left}<div class="scroll"><table class="plain">'
         f"<thead>{_row(*heads, tag='th')}</thead><tbody>{''.join(rows)}</tbody></table></div></section>"
     )
 
