@@ -22,9 +22,21 @@ MANY = 10_000
 
 
 class Connection:
-    """A login: sshd's word, as root. `label`: what the operator calls the key, where jailctl has said so."""
+    """A login: sshd's word, as root. `label`: what the operator calls the key, where jailctl has said so.
+    `sessions`: those that run on this connection and on no other."""
 
-    __slots__ = ("account", "address", "fingerprint", "key_type", "label", "method", "monitor", "port", "time")
+    __slots__ = (
+        "account",
+        "address",
+        "fingerprint",
+        "key_type",
+        "label",
+        "method",
+        "monitor",
+        "port",
+        "sessions",
+        "time",
+    )
 
     def __init__(self, time: str, monitor: Optional[int], said: Said) -> None:
         self.time = time
@@ -36,6 +48,7 @@ class Connection:
         self.key_type = said.key_type
         self.fingerprint = said.fingerprint
         self.label: Optional[str] = None
+        self.sessions: set[Session] = set()
 
 
 class Session:
@@ -278,9 +291,8 @@ class Story:
     def _gone(self, event: Event, connection: Connection) -> None:
         event.login, event.account = connection, connection.account
         assert event.line is not None
-        for session in self._sessions.values():
-            if session.logins == [connection] and session.ended is None:
-                session.ended = event.line.time
+        for session in connection.sessions:
+            session.ended = session.ended or event.line.time
         self._forget(connection)
 
     def _forget(self, connection: Optional[Connection]) -> None:
@@ -348,6 +360,7 @@ class Story:
             session.joined = "several"
         elif session.logins:
             session.joined = "exact" if starting else "only"
+            session.logins[0].sessions.add(session)
         if len(fitting) == 1 and starting:
             starting.pop()
             if not starting:
@@ -356,6 +369,8 @@ class Story:
     def _end(self, session: Session) -> None:
         self._settle(session)
         self._sessions.pop((session.user, session.pid), None)
+        for login in session.logins:
+            login.sessions.discard(session)
         self._queue.append(session)
 
     @staticmethod
