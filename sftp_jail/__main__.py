@@ -4,9 +4,9 @@ import argparse
 import sys
 from typing import NoReturn
 
-from . import check, review
+from . import check, review, timeline
 
-COMMANDS = (check, review)
+COMMANDS = (check, review, timeline)
 """Each has `add_parser(subparsers)`, which sets `func`: what runs it, and returns the exit status."""
 
 

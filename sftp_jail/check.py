@@ -7,13 +7,14 @@ there, and nothing is sent to a server that shows another key.
 import argparse
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from .remote import JAILCTL
 
@@ -106,15 +107,30 @@ def revealed(value: Any) -> Any:
 
 def check(connection: Mapping[str, Any], form: str) -> int:
     """Ask jailctl, and print what it says; 0 if there is no difference, else 1."""
-    sudo = [] if connection.get("user", "root") == "root" else ["sudo", "-n"]
-    with tempfile.TemporaryDirectory(prefix="sftp-jail-") as directory:
-        config = write_files(Path(directory), connection)
-        argv = ["ssh", "-F", str(config), "server", *sudo, JAILCTL, "check", f"--format={form}"]
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    done = jailctl(connection, "check", f"--format={form}", stdout=subprocess.PIPE)
     if done.returncode not in (0, 1) or not done.stdout:
         raise NoAnswer(why(done, connection))
     print(done.stdout, end="")
     return done.returncode
+
+
+def jailctl(
+    connection: Mapping[str, Any], *words: str, stdout: "int | IO[bytes]"
+) -> "subprocess.CompletedProcess[str]":
+    """Run jailctl on the server; what it says on stdout goes where `subprocess.run` takes `stdout` to mean."""
+    sudo = [] if connection.get("user", "root") == "root" else ["sudo", "-n"]
+    with tempfile.TemporaryDirectory(prefix="sftp-jail-") as directory:
+        config = write_files(Path(directory), connection)
+        # A shell reads it there.
+        command = shlex.join([*sudo, JAILCTL, *words])
+        return subprocess.run(
+            ["ssh", "-F", str(config), "server", command],
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
 
 
 def write_files(directory: Path, connection: Mapping[str, Any]) -> Path:

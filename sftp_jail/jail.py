@@ -222,7 +222,8 @@ def _shared_keys(path: str, users: Mapping[str, UserArgs]) -> Iterator[Fault]:
 
 def _jailctl_files() -> str:
     """jailctl as a JSON map of relative path to text, so that a preview shows what an upgrade changes."""
-    files = {path.relative_to(HOSTSIDE).as_posix(): path.read_text("utf-8") for path in HOSTSIDE.rglob("*.py")}
+    paths = [path for pattern in ("*.py", "*.html") for path in HOSTSIDE.rglob(pattern)]
+    files = {path.relative_to(HOSTSIDE).as_posix(): path.read_text("utf-8") for path in paths}
     return json.dumps(files, sort_keys=True)
 
 

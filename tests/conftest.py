@@ -142,7 +142,8 @@ class Machine:
         return self._bootstrap("uninstall")
 
     def _bootstrap(self, verb: str) -> str:
-        files = {path.name: path.read_text() for path in sorted(HOSTSIDE.glob("*.py"))}
+        paths = [path for path in HOSTSIDE.rglob("*") if path.suffix in (".py", ".html")]
+        files = {path.relative_to(HOSTSIDE).as_posix(): path.read_text("utf-8") for path in paths}
         return self.root("python3", "-I", "-c", BOOTSTRAP, verb, stdin=json.dumps(files, sort_keys=True))
 
     def jailctl(self, verb: str, spec: Optional[dict[str, Any]] = None) -> Done:

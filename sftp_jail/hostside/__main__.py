@@ -26,6 +26,7 @@ from . import (
 from .difference import Difference
 from .failure import Failure
 from .state import Jail, User
+from .timeline import options as timeline_options
 
 
 def jail_differences(jail: Jail) -> Iterator[Difference]:
@@ -334,6 +335,21 @@ def expire() -> list[str]:
     return lines
 
 
+def tell(given: argparse.Namespace) -> int:
+    """Tell what the log has, as a story."""
+    from .timeline import run  # whose modules the other verbs do not need
+
+    try:
+        run.run(timeline_options.read(given))
+    except (Failure, OSError) as error:
+        if isinstance(error, BrokenPipeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        print(f"jailctl timeline: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
 def relink() -> list[str]:
     """For rsyslog's unit: link every jail to the new log socket."""
     audit.relink()
@@ -364,13 +380,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="jailctl",
         description="Make this server what the jail's specs say.",
-        epilog="All but repair, check, expire, relink and rollback read their spec, JSON, from stdin.",
+        epilog="All but repair, check, expire, relink, rollback and timeline read their spec, JSON, from stdin.",
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, verb in VERBS.items():
         options = verbs.add_parser(name, help=verb.__doc__, description=verb.__doc__)
         if name == "check":
             options.add_argument("--format", dest="form", choices=("text", "json"), default="text")
+    timeline_options.add(verbs.add_parser("timeline", help=tell.__doc__, description=tell.__doc__))
     given = vars(parser.parse_args())
     name = given.pop("verb")
     if os.geteuid() != 0:
@@ -378,6 +395,8 @@ def main() -> int:
         return 1
     os.umask(0o022)
     os.chdir("/")
+    if name == "timeline":
+        return tell(argparse.Namespace(**given))
     try:
         if name != "rollback":  # which has all that it needs on the machine's own disk
             state.require_mounted()

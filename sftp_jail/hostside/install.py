@@ -53,10 +53,8 @@ def install(files: dict[str, str]) -> str:
         return "no change"
     LIBRARY.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
-    package = folder / "jailctl"
-    package.mkdir(parents=True)
     for name, text in files.items():
-        _write(package / name, text, 0o644)
+        _write(folder / "jailctl" / name, text, 0o644)
     _write(LAUNCHER, LAUNCHER_TEXT, 0o755)
     new = LIBRARY / ".current"
     new.unlink(missing_ok=True)
@@ -78,6 +76,7 @@ def _is_whole(folder: Path, files: dict[str, str]) -> bool:
 
 
 def _write(path: Path, text: str, mode: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.new")
     with open(new, "w", encoding="utf-8") as file:
         file.write(text)

@@ -188,3 +188,31 @@ def test_without_a_key_in_the_state_the_agent_logs_in(
 def test_a_server_that_is_gone_cannot_be_checked(connection: Mapping[str, Any]) -> None:
     with pytest.raises(check.NoAnswer, match=r"^the server 10\.213\.255\.254 cannot be reached: "):
         check.check({**connection, "host": "10.213.255.254"}, "text")
+
+
+def test_the_timeline_is_told_to_the_deployer_too_and_nothing_else_on_stdout(jail: Project) -> None:
+    argv = ["env", "-C", str(jail.folder), sys.executable, "-m", "sftp_jail", "timeline", "--stack", STACK]
+    env = {**jail.env, "PULUMI": jail.pulumi}
+    line = f'2026-05-01T00:00:00.000000+00:00 jack internal-sftp[1]: opendir "/{"x" * 100}"\n'
+    jail.run("tee", "-a", "/var/log/sftp.log", stdin=line * 2000)
+    there = jail.run("/usr/local/sbin/jailctl", "timeline", "--since", "2026-01-01").out
+    assert there.count("opendir") == 2000
+    assert call(*argv, "--since", "2026-01-01", env=env) == Done(0, there, "")
+    page = call(*argv, "--format", "html", env=env)
+    assert (page.code, page.err) == (0, "")
+    assert page.out.startswith("<!DOCTYPE html>")
+    assert page.out.endswith("</html>\n")
+    assert call(*argv, "--user", "nobody-here", env=env) == Done(0, "", "")
+    with subprocess.Popen([*argv, "--format", "jsonl"], env=env, stdout=PIPE, stderr=PIPE, text=True) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        running.stdout.close()
+        assert running.stderr.read() == ""
+    wrong = call(*argv, "--since", "yesterday", env=env)
+    assert (wrong.code, wrong.out) == (2, "")
+    assert wrong.err.startswith("timeline: --since: 'yesterday': neither a day nor an instant")
+    jail.run("mv", "/var/log/sftp.log", "/var/log/gone")
+    lost = call(*argv, env=env)
+    jail.run("mv", "/var/log/gone", "/var/log/sftp.log")
+    assert (lost.code, lost.out) == (2, "")
+    assert "there is no /var/log/sftp.log" in lost.err

@@ -126,8 +126,9 @@ def test_every_command_is_quiet_pins_the_host_key_and_changes_by_stdin_alone():
 def test_jailctl_is_sent_whole():
     files = stdin_of(jail_of({}).command("jail-install"))
     hostside = ROOT / "sftp_jail" / "hostside"
-    assert files == {str(path.relative_to(hostside)): path.read_text() for path in hostside.rglob("*.py")}
-    assert "install.py" in files
+    paths = [path for path in hostside.rglob("*") if path.suffix in (".py", ".html")]
+    assert files == {str(path.relative_to(hostside)): path.read_text() for path in paths}
+    assert {"install.py", "timeline/parse.py", "timeline/page.html"} <= set(files)
 
 
 def test_the_policy_has_its_defaults_and_the_version_of_jailctl():
