@@ -88,6 +88,7 @@ def test_a_hardening_that_shuts_the_deployer_out_is_taken_back_and_comes_when_he
     server: Machine,  # noqa: F811
     agent: subprocess.Popen,
 ) -> None:
+    shared.up()
     before = server.root("cat", DROP_IN)
     jill = shared.user("jill", "laptop")["laptop"]
     shared.config["sftp-jail:hardening"] = True

@@ -5,6 +5,7 @@ import json
 import subprocess
 from collections.abc import Iterator
 
+import paramiko  # type: ignore[import-untyped]
 import pytest
 
 from tests.conftest import Done, Key, Machine, call, until
@@ -142,6 +143,20 @@ def test_neither_an_older_connection_nor_the_console_confirms(server: Machine) -
         assert confirm(server, CHANGED).code == 0
         master.communicate(timeout=20)
     assert server.jailctl("check").out == "no difference\n"
+
+
+def test_a_connection_from_before_that_logs_in_afterwards_does_not_confirm(server: Machine) -> None:
+    with paramiko.Transport((server.address, 22)) as transport:
+        transport.start_client(timeout=20)
+        apply(server, CHANGED)
+        transport.auth_publickey("admin", paramiko.Ed25519Key.from_private_key_file(str(server.admin_key.path)))
+        with transport.open_session() as channel:
+            channel.exec_command(f"sudo -n {JAILCTL} confirm")
+            channel.sendall(json.dumps(CHANGED).encode())
+            channel.shutdown_write()
+            assert channel.recv_exit_status() == 1
+            assert b"this is an SSH connection older" in channel.recv_stderr(10_000)
+    assert confirm(server, CHANGED).code == 0
 
 
 def test_an_sshd_that_systemd_starts_for_a_connection_confirms_and_is_rolled_back(server: Machine) -> None:
