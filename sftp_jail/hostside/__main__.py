@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Callable, Optional
 
-from . import accounts, archive, audit, chroot, difference, expiry, keys, lock, process, report, spec, sshd, state
+from . import accounts, archive, audit, chroot, difference, expiry, keys, lock, notes, process, report, spec, sshd, state
 from .difference import Difference
 from .failure import Failure
 from .state import Jail, User
@@ -26,6 +26,7 @@ def jail_differences(jail: Jail) -> Iterator[Difference]:
     for user in state.users():
         if not user.pending:
             yield from user_differences(user, jail)
+    yield from audit.canary_differences()
 
 
 def moved_differences(jail: Jail) -> Iterator[Difference]:
@@ -55,7 +56,7 @@ def jail_removal_differences() -> Iterator[Difference]:
         yield from user_removal_differences(user)
     yield from sshd.differences(None, [])
     yield from expiry.differences(wanted=False)
-    yield from audit.differences(None)
+    yield from audit.removal_differences()
     yield from accounts.group_differences(wanted=False)
     yield from keys.removal_differences()
     yield from state.jail_differences(None)
@@ -93,6 +94,8 @@ def apply_jail() -> list[str]:
     with lock.held():
         lines = difference.apply(moved_differences(jail))
         lines += difference.apply(jail_differences(jail))
+        if found := notes.jail_notes(state.jail(), jail):
+            audit.note(*found)
         return lines + difference.apply(state.jail_differences(jail))
 
 
@@ -101,6 +104,9 @@ def remove_jail() -> list[str]:
     _, tenancy = spec.read_jail(sys.stdin)
     with lock.held():
         _refuse_to_leave_others(tenancy)
+        if state.jail() is not None:
+            # Before, since nothing is left afterwards that could log it.
+            audit.try_to_note(*map(notes.removal_note, state.users()), notes.note("jail-removed", by=tenancy.owner))
         return difference.apply(jail_removal_differences())
 
 
@@ -138,7 +144,7 @@ def apply_user() -> list[str]:
                     "name it had, run on the server: echo "
                     f"""'{{"from": "{known.owner}", "to": "{owner}"}}' | sudo jailctl rename-owner""",
                 )
-            return _apply(known._replace(owner=owner, archive=None, pending=False, **grant), jail)
+            return _apply(known._replace(owner=owner, archive=None, pending=False, **grant), jail, known)
         if accounts.claimed_by_others(username):
             raise Failure(f"the server has an account {username} that is not ours", "Choose another username")
         sshd.test()
@@ -146,10 +152,10 @@ def apply_user() -> list[str]:
         # From here on the name and the uid are taken, even if this run is killed.
         state.write_user(user._replace(keys={}))
         try:
-            return _apply(user, jail)
+            return _apply(user, jail, None)
         except Failure:
             # What Pulumi saw fail is not in its state, so it would never remove what was begun.
-            difference.apply(user_removal_differences(user))
+            _remove(user)
             raise
 
 
@@ -160,7 +166,12 @@ def remove_user() -> list[str]:
         user = state.user(username)
         if user is None or user.owner != owner:
             return []
-        return difference.apply(user_removal_differences(user))
+        return _remove(user)
+
+
+def _remove(user: User) -> list[str]:
+    lines = difference.apply(user_removal_differences(user))
+    return lines + audit.try_to_note(notes.removal_note(user))
 
 
 def prune() -> list[str]:
@@ -169,17 +180,19 @@ def prune() -> list[str]:
     with lock.held():
         if _jail().owner != owner:
             return []
-        return difference.apply(
-            found for user in state.users() if user.pending for found in user_removal_differences(user)
-        )
+        return [line for user in state.users() if user.pending for line in _remove(user)]
 
 
 def rename_owner() -> list[str]:
     """Let a stack that was renamed keep its users."""
     old, new = spec.read_renaming(sys.stdin)
     with lock.held():
-        renamed = [user._replace(owner=new) for user in state.users() if user.owner == old]
-        return difference.apply(found for user in renamed for found in state.user_differences(user))
+        lines = []
+        for user in [user for user in state.users() if user.owner == old]:
+            renamed = user._replace(owner=new)
+            audit.note(*notes.user_notes(user, renamed))
+            lines += difference.apply(state.user_differences(renamed))
+        return lines
 
 
 def apply_password() -> list[str]:
@@ -201,12 +214,14 @@ def _set_password(username: str, password_hash: Optional[str]) -> list[str]:
             if password_hash is None:
                 return []
             raise Failure(f"there is no user {username}", "Run apply-user first")
-        return _apply(user._replace(password_hash=password_hash), _jail())
+        return _apply(user._replace(password_hash=password_hash), _jail(), user)
 
 
-def _apply(user: User, jail: Jail) -> list[str]:
+def _apply(user: User, jail: Jail, before: Optional[User]) -> list[str]:
+    """Give him what he is to have; nobody is told so who could not be told by the log, too."""
     lines = difference.apply(user_differences(user, jail))
-    lines += difference.apply(_lesser_differences(state.user(user.username), user))
+    lines += difference.apply(_lesser_differences(before, user))
+    audit.note(*notes.user_notes(before, user))
     return lines + difference.apply(state.user_differences(user))
 
 

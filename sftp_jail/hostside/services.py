@@ -12,7 +12,6 @@ from .failure import Failure
 from .process import run, succeeds
 
 SSHD = "ssh.service"
-RSYSLOG = "rsyslog.service"
 
 
 def is_active(unit: str) -> bool:

@@ -1,6 +1,7 @@
 """What arrives on stdin: JSON, checked here once more, whoever sent it."""
 
 import json
+from collections.abc import Collection
 from typing import Any, Callable, NamedTuple, TextIO
 
 from . import state, validate
@@ -17,11 +18,22 @@ class Tenancy(NamedTuple):
 
 def read_jail(stdin: TextIO) -> tuple[Jail, Tenancy]:
     """The spec of the jail; its `jailctl`, a version, is there so that an upgrade applies the jail again."""
-    spec = _read(stdin, {"jailctl", "logLevel", "umask", "owner", "forceDestroy"})
+    spec = _read(stdin, {"jailctl", "logLevel", "umask", "owner", "forceDestroy"}, {"siem"})
     _check("logLevel", validate.check_log_level, spec["logLevel"])
     _check("umask", validate.check_umask, spec["umask"])
+    if "siem" in spec:
+        _check_siem(spec["siem"])
     tenancy = _tenancy(spec)
-    return Jail(spec["logLevel"], spec["umask"], tenancy.owner, state.machine()), tenancy
+    return Jail(spec["logLevel"], spec["umask"], tenancy.owner, state.machine(), spec.get("siem")), tenancy
+
+
+def _check_siem(siem: object) -> None:
+    if not isinstance(siem, dict) or {"ca", *siem} != set(validate.SIEM_CHECKS):
+        raise Failure(
+            "siem: not the object that belongs there", f"Give {', '.join(validate.SIEM_CHECKS)}; no ca but for tls"
+        )
+    for key, value in siem.items():
+        _check(f"siem.{key}", validate.SIEM_CHECKS[key], value)
 
 
 def read_tenancy(stdin: TextIO) -> Tenancy:
@@ -105,10 +117,10 @@ def read_password(stdin: TextIO) -> tuple[str, str]:
     return spec["username"], spec["passwordHash"]
 
 
-def _read(stdin: TextIO, fields: set[str]) -> dict[str, Any]:
+def _read(stdin: TextIO, fields: set[str], optional: Collection[str] = ()) -> dict[str, Any]:
     wanted = f"an object with {sorted(fields)}, no more"
     spec = _object(stdin, wanted)
-    if set(spec) != fields:
+    if set(spec) - set(optional) != fields:
         raise Failure("stdin is not the object that this verb takes", f"Give {wanted}")
     return spec
 

@@ -10,7 +10,7 @@ import os
 import pwd
 from collections.abc import Iterator
 from datetime import datetime, timezone
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 from . import files
 from .difference import Difference
@@ -36,12 +36,13 @@ LAST_POSSIBLE_ID = 99999
 
 class Jail(NamedTuple):
     """The policy of the host: how much internal-sftp logs, and the umask of uploads; the stack that has the host, and
-    the machine that it was applied to."""
+    the machine that it was applied to; who else is sent the log (`validate.check_siem`)."""
 
     log_level: str
     umask: str
     owner: str
     machine: str
+    siem: Optional[dict[str, Any]] = None
 
 
 class User(NamedTuple):
