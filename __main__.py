@@ -13,6 +13,7 @@ jail = SftpJail(
         users=settings.users,
         log_level=settings.log_level,
         umask=settings.umask,
+        siem=settings.siem,
         attached=settings.attached,
         force_destroy=settings.force_destroy,
     ),

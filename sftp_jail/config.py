@@ -8,7 +8,7 @@ import difflib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, Optional
 
@@ -28,15 +28,15 @@ from .hostside.validate import (
     normalise_source,
     show,
 )
-from .jail import users_faults
+from .jail import SiemArgs, users_faults
 from .user import UserArgs
 
 NAMESPACE = "sftp-jail"
 
 HOST_KINDS = ("aws", "existing", "local", "stack")
 
-KEYS = ("forceDestroy", "host", "logLevel", "umask", "users")
-OF_THE_HOSTS_STACK = {"forceDestroy": "false", "logLevel": "VERBOSE", "umask": "022"}
+KEYS = ("forceDestroy", "host", "logLevel", "siem", "umask", "users")
+OF_THE_HOSTS_STACK = {"forceDestroy": "false", "logLevel": "VERBOSE", "siem": {}, "umask": "022"}
 """What only the stack that has the host may set, with the defaults: these arrive without being set."""
 
 AWS_EXAMPLE = "{administratorKey: 'ssh-ed25519 AAAA...', allowedCidrs: [203.0.113.0/24]}"
@@ -58,6 +58,8 @@ AWS_KEYS = {
     "tags": "tags",
 }
 """The keys of an AWS host, and the arguments that they are for `AwsHostArgs`."""
+
+SIEM_EXAMPLE = "{host: siem.example.org, port: 6514, protocol: tls, format: rfc5424}"
 
 SERVER_EXAMPLE = "{address: staging.example.org, hostKey: 'ecdsa-sha2-nistp256 AAAA...'}"
 SERVER_KEYS = ("address", "hostKey", "port", "privateKey", "user")
@@ -86,6 +88,9 @@ class Settings:
     umask: Optional[str]
     """See `SftpJailArgs.umask`."""
 
+    siem: Optional[SiemArgs]
+    """See `SftpJailArgs.siem`."""
+
     attached: bool
     """See `SftpJailArgs.attached`."""
 
@@ -105,6 +110,7 @@ def load() -> Settings:
     for key, check in (("logLevel", check_log_level), ("umask", check_umask)):
         if key in config:
             reader.faults += examine(f"{NAMESPACE}:{key}", check, config[key])
+    siem = reader.siem(f"{NAMESPACE}:siem", config.get("siem", {}))
     # A bool arrives as its text, with or without quotes.
     force_destroy = config.get("forceDestroy", "false")
     if force_destroy not in ("true", "false"):
@@ -124,6 +130,7 @@ def load() -> Settings:
         users={name: demo_user(name) if user is None else user for name, user in users.items()},
         log_level=config.get("logLevel"),
         umask=config.get("umask"),
+        siem=siem,
         attached=attached,
         force_destroy=force_destroy == "true",
     )
@@ -230,6 +237,19 @@ class _Reader:
             remedy = "Write true or false, without quotes"
             self.faults.append(Fault(path, "neither true nor false", remedy, show(value)))
         return value is True
+
+    def siem(self, path: str, value: object) -> Optional[SiemArgs]:
+        """Who else is sent the log; None for nobody."""
+        if value == {}:
+            return None
+        keys = [field.name for field in fields(SiemArgs)]
+        spec = self.section(path, value, keys, SIEM_EXAMPLE)
+        args = SiemArgs(**{"host": "", **spec})
+        if "host" in spec:
+            self.faults += args.faults(path)
+        elif isinstance(value, dict) and "host" not in value:
+            self.faults.append(Fault(f"{path}.host", "missing", "Add it: the receiver's name or IP address"))
+        return args
 
     def aws_host(self, path: str, value: object, sources: Sequence[str]) -> Callable[[str], Host]:
         """A VM on AWS."""

@@ -153,7 +153,11 @@ def test_after_a_reboot_without_the_volume_nobody_gets_in_and_with_it_everything
         assert "/uploads/after-the-reboot" in jail.root("cat", "/var/log/sftp.log")
         assert jail.jailctl("check").out == "no difference\n"
     finally:
-        jail.root("sh", "-c", "mv /fstab /etc/fstab; systemctl stop sftp-jail-log.socket; umount /sftp; systemctl daemon-reload")
+        jail.root(
+            "sh",
+            "-c",
+            "mv /fstab /etc/fstab; systemctl stop sftp-jail-log.socket; umount /sftp; systemctl daemon-reload",
+        )
         jail.root("sh", "-c", "rmdir /sftp && mv /aside/disk /sftp && rmdir /aside && systemctl start sftp-jail-log")
 
 
