@@ -155,7 +155,7 @@ def apply_user() -> list[str]:
             return _apply(user, jail, None)
         except Failure:
             # What Pulumi saw fail is not in its state, so it would never remove what was begun.
-            _remove(user)
+            difference.apply(user_removal_differences(user))
             raise
 
 
@@ -220,9 +220,10 @@ def _set_password(username: str, password_hash: Optional[str]) -> list[str]:
 def _apply(user: User, jail: Jail, before: Optional[User]) -> list[str]:
     """Give him what he is to have; nobody is told so who could not be told by the log, too."""
     lines = difference.apply(user_differences(user, jail))
-    lines += difference.apply(_lesser_differences(before, user))
-    audit.note(*notes.user_notes(before, user))
-    return lines + difference.apply(state.user_differences(user))
+    ended = difference.apply(_lesser_differences(before, user))
+    told = [notes.note("sessions-ended", user=user.username, by=user.owner)] if ended else []
+    audit.note(*notes.user_notes(before, user), *told)
+    return lines + ended + difference.apply(state.user_differences(user))
 
 
 def _lesser_differences(before: Optional[User], user: User) -> Iterator[Difference]:

@@ -42,7 +42,7 @@ class Log:
         """Whether this is the end of some line."""
         new = b""
         for path in (f"{LOG}.1", LOG):
-            with contextlib.suppress(FileNotFoundError), open(path, "rb") as log:
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError), open(path, "rb") as log:
                 inode = os.fstat(log.fileno()).st_ino
                 if inode == self._start[0]:
                     log.seek(self._start[1])

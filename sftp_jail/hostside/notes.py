@@ -13,6 +13,9 @@ URL; `-` is none). A reader takes the words that he knows and skips the others. 
     password-granted    user by             also for another password
     password-revoked    user by
     user-changed        user field from to by    any other property of the user
+    sessions-ended      user by             he is allowed less than when they began
+    sessions-ended      user expires        his time was over
+    access-expired      user expires        the account is closed
     user-removed        user uid by         sessions, keys and account are gone, the uploads archived
     jail-changed        field from to by    a property of the host's policy
     jail-removed        by

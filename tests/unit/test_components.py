@@ -125,7 +125,9 @@ def test_jailctl_is_sent_whole():
 
 def test_the_policy_says_who_else_is_sent_the_log_and_nothing_where_nobody_is():
     assert "siem" not in stdin_of(jail_of({}).command("jail-policy"))
-    spec = stdin_of(jail_of({"siem": SiemArgs(host="siem.example.org", protocol="tcp", port=514)}).command("jail-policy"))
+    spec = stdin_of(
+        jail_of({}, siem=SiemArgs(host="siem.example.org", protocol="tcp", port=514)).command("jail-policy")
+    )
     assert spec["siem"] == {"format": "rfc5424", "host": "siem.example.org", "port": 514, "protocol": "tcp"}
 
 
