@@ -32,8 +32,7 @@ class SiemArgs:
     """Its TCP port. Default: 6514, syslog over TLS (RFC 5425)."""
 
     protocol: str = "tls"
-    """`tls`, or `tcp` where nobody else is on the way. Default: tls, which needs Debian's package rsyslog-gnutls on the
-    server."""
+    """`tls`, or `tcp` where nobody else is on the way. Default: tls."""
 
     format: str = "rfc5424"
     """`rfc5424`, or `json`, one object a line. Default: rfc5424."""

@@ -47,10 +47,10 @@ def differences(jail: Jail) -> Iterator[Difference]:
     yield from files.directory_differences(WORK, 0o700)
     if files.read(NAMES) is None:
         yield Difference(NAMES, "missing", "there", lambda: _write_names({}))
-    changed = {path: text for path, text in texts(jail).items() if files.read(path) != text}
+    changed = {path: text for path, text in texts().items() if files.read(path) != text}
     if changed:
         yield Difference(
-            f"log, {', '.join(sorted(changed))}", "another configuration", "the jail's", lambda: _install(changed, jail)
+            f"log, {', '.join(sorted(changed))}", "another configuration", "the jail's", lambda: _install(changed)
         )
     if services.is_marked(SERVICE):
         yield Difference("log", "runs with an earlier configuration", "restarted", _load)
@@ -60,11 +60,10 @@ def differences(jail: Jail) -> Iterator[Difference]:
         yield Difference(SOCKET, "nobody listens there, so nothing is logged", "rsyslog listens", _load)
     if services.is_marked(NAMES_PENDING):
         yield Difference(NAMES, "an earlier one is loaded", "loaded", _load_names)
+    yield from siem.differences(jail.siem)
 
 
-def _install(changed: dict[str, Optional[str]], jail: Jail) -> None:
-    if jail.siem is not None:
-        siem.require_driver(jail.siem)
+def _install(changed: dict[str, Optional[str]]) -> None:
     if f"{UNITS}/{SOCKET_UNIT}" in changed:
         services.mark(SOCKET_UNIT)
     services.install(SERVICE, changed, lambda: run("rsyslogd", "-N1", "-f", CONFIG), _load)
@@ -86,7 +85,8 @@ def _load() -> None:
 
 def removal_differences() -> Iterator[Difference]:
     """Nothing of it left but the log."""
-    paths = [*texts(Jail("", "", "", "")), *(f"{UNITS}/multi-user.target.wants/{unit}" for unit in UNITS_OF_OURS)]
+    yield from siem.differences(None)
+    paths = [*texts(), *(f"{UNITS}/multi-user.target.wants/{unit}" for unit in UNITS_OF_OURS)]
     there = [path for path in paths if os.path.lexists(path)]
     if there:
         yield Difference(f"log, {', '.join(sorted(there))}", "there", "gone", lambda: _remove(there))

@@ -12,20 +12,19 @@ action that blocks would hold up ours.
   what journald forwards to the host's rsyslog lacks it, and some lines. imjournal remembers where it was.
 """
 
-from typing import Any, Optional
+from typing import Optional
 
-from . import siem, state
+from . import state
 
 FOLDER = f"{state.TOP}/log"
 SOCKET = f"{FOLDER}/socket"
 LOG = "/var/log/sftp.log"
 NAMES = f"{state.FOLDER}/log-names.json"
 WORK = "/var/lib/sftp-jail"
-"""Of this machine alone: its place in the journal, and what the receiver has not taken yet."""
+"""Of this machine alone: the place in its journal."""
 
 CONFIG_FOLDER = "/etc/sftp-jail"
 CONFIG = f"{CONFIG_FOLDER}/rsyslog.conf"
-AUTHORITIES = f"{CONFIG_FOLDER}/siem-ca.pem"
 SERVICE = "sftp-jail-log.service"
 SOCKET_UNIT = "sftp-jail-log.socket"
 UNITS = "/etc/systemd/system"
@@ -34,26 +33,24 @@ LOGROTATE = "/etc/logrotate.d/sftp-jail"
 WRITTEN = "# Written by jailctl, which puts it back when it is changed.\n"
 
 
-def texts(jail: state.Jail) -> dict[str, Optional[str]]:
+def texts() -> dict[str, Optional[str]]:
     """Every file, by path."""
-    authorities = jail.siem.get("ca") if jail.siem is not None else None
     return {
-        CONFIG: config(jail.siem),
-        AUTHORITIES: authorities,
+        CONFIG: config(),
         f"{UNITS}/{SERVICE}": service_text(),
         f"{UNITS}/{SOCKET_UNIT}": socket_text(),
         LOGROTATE: LOGROTATE_TEXT,
     }
 
 
-def config(receiver: Optional[dict[str, Any]]) -> str:
+def config() -> str:
     """rsyslog's configuration.
 
     Of the journal: what root's sshd says about one of the jailed (by name: the table has names, too), which of its
     processes is whose, what journald had to drop of it, and the canary.
     """
     return f"""\
-{WRITTEN}global(workDirectory="{WORK}"{siem.globals_text(receiver, AUTHORITIES)})
+{WRITTEN}global(workDirectory="{WORK}")
 main_queue(queue.type="Direct")
 module(load="imuxsock" sysSock.use="off")
 module(load="imjournal" stateFile="journal" persistStateInterval="1" ratelimit.interval="0" ignorePreviousMessages="on")
@@ -70,11 +67,11 @@ template(name="line" type="list") {{
     property(name="$.message")
     constant(value="\\n")
 }}
-{siem.template_text(receiver)}ruleset(name="write") {{
+ruleset(name="write") {{
     set $.message = ltrim($msg);
     action(type="omfile" file="{LOG}" template="line" fileOwner="root" fileGroup="adm" fileCreateMode="0640"
            action.resumeInterval="1")
-{siem.action_text(receiver)}}}
+}}
 ruleset(name="jails" queue.type="Direct") {{
     set $.time = exec_template("received");
     set $.user = lookup("names", $!uid);

@@ -1,102 +1,86 @@
-"""The same lines, sent on to a receiver of the operator's (a SIEM).
+"""The unit that sends the log on to a receiver of the operator's (`forward`), where the spec names one."""
 
-rsyslog keeps what the receiver has not taken in a queue, in memory and from there on disk, for as long as it is down.
-Over TCP nobody says what has arrived (RFC 6587, 3.4.1, has no acknowledgement): what is on its way in the very moment
-when a receiver dies is lost to it, and is in the log here.
-"""
-
+import hashlib
+import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional
 
-from .failure import Failure
+from . import files, services
+from .difference import Difference
+from .process import run, succeeds
+from .rsyslog import CONFIG_FOLDER, LOG, UNITS, WRITTEN
 
-DRIVERS = {"gtls": "rsyslog-gnutls", "ossl": "rsyslog-openssl"}
-"""rsyslog's stream drivers that speak TLS, and Debian's packages of them."""
-
-SYSTEM_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
-
-QUEUE = "siem"
-"""The name of the queue's files in rsyslog's work directory."""
-
-# 32473 is the private enterprise number of examples (RFC 5612): the project has none.
-TEMPLATES = {
-    "rfc5424": """\
-template(name="siem" type="list") {
-    constant(value="<")
-    property(name="pri")
-    constant(value=">1 ")
-    property(name="$.time")
-    constant(value=" ")
-    property(name="hostname")
-    constant(value=" ")
-    property(name="app-name")
-    constant(value=" ")
-    property(name="procid")
-    constant(value=" - [sftp-jail@32473 user=\\"")
-    property(name="$.user")
-    constant(value="\\"] ")
-    property(name="$.message")
-}
-""",
-    "json": """\
-template(name="siem" type="list" option.jsonf="on") {
-    property(outname="time" name="$.time" format="jsonf")
-    property(outname="host" name="hostname" format="jsonf")
-    property(outname="user" name="$.user" format="jsonf")
-    property(outname="tag" name="programname" format="jsonf")
-    property(outname="pid" name="procid" format="jsonf")
-    property(outname="message" name="$.message" format="jsonf")
-}
-""",
-}
-"""How a line is written. $.user is a name of ours or `uid:N`, so it needs no escaping (RFC 5424, 6.3.3)."""
-
-# RFC 5424 goes with octet counting (RFC 5425; RFC 6587, 3.4.1); JSON is one object a line.
-FRAMING = {"rfc5424": "octet-counted", "json": "traditional"}
+UNIT = "sftp-jail-siem.service"
+SPEC = f"{CONFIG_FOLDER}/siem.json"
+AUTHORITIES = f"{CONFIG_FOLDER}/siem.pem"
+PROGRAM = "/usr/local/lib/sftp-jail/current/jailctl/forward.py"
+ENABLED = f"{UNITS}/multi-user.target.wants/{UNIT}"
 
 
-def driver() -> Optional[str]:
-    """The TLS driver that this server's rsyslog has, or None."""
-    for name in DRIVERS:
-        if (
-            any(Path("/usr/lib").glob(f"*/rsyslog/lmnsd_{name}.so"))
-            or Path(f"/usr/lib/rsyslog/lmnsd_{name}.so").exists()
-        ):
-            return name
-    return None
-
-
-def require_driver(siem: dict[str, Any]) -> None:
-    """`Failure` if the lines must go over TLS, and rsyslog cannot speak it here."""
-    if siem["protocol"] == "tls" and driver() is None:
-        raise Failure("rsyslog has no TLS here, so nothing was changed", "Install it: apt-get install rsyslog-gnutls")
-
-
-def globals_text(siem: Optional[dict[str, Any]], authorities: str) -> str:
-    """The parameters of rsyslog's global() that TLS needs; per action they exist since 8.2108 only."""
-    if siem is None or siem["protocol"] != "tls":
-        return ""
-    return (
-        f'\n       defaultNetstreamDriver="{driver() or next(iter(DRIVERS))}"'
-        f'\n       defaultNetstreamDriverCAFile="{authorities if siem.get("ca") else SYSTEM_AUTHORITIES}"'
-    )
-
-
-def template_text(siem: Optional[dict[str, Any]]) -> str:
-    """The template of what is sent."""
-    return TEMPLATES[siem["format"]] if siem is not None else ""
-
-
-def action_text(siem: Optional[dict[str, Any]]) -> str:
-    """The action that sends. A full disk queue drops at once: it must not hold up those who upload."""
+def texts(siem: Optional[dict[str, Any]]) -> dict[str, Optional[str]]:
+    """Every file, by path; None where there should be none."""
     if siem is None:
-        return ""
-    tls = f"""
-           streamDriverMode="1" streamDriverAuthMode="x509/name" streamDriverPermittedPeers="{siem["host"]}\""""
+        return {SPEC: None, AUTHORITIES: None, f"{UNITS}/{UNIT}": None}
+    return {
+        SPEC: json.dumps(siem, indent=1, sort_keys=True) + "\n",
+        AUTHORITIES: siem.get("ca"),
+        f"{UNITS}/{UNIT}": unit_text(),
+    }
+
+
+def unit_text() -> str:
+    """The unit. It is another one when the program is, so that an upgrade restarts it."""
+    version = hashlib.sha256(Path(__file__).with_name("forward.py").read_bytes()).hexdigest()[:12]
     return f"""\
-    action(type="omfwd" target="{siem["host"]}" port="{siem["port"]}" protocol="tcp"
-           tcp_framing="{FRAMING[siem["format"]]}" template="siem"{tls if siem["protocol"] == "tls" else ""}
-           action.resumeRetryCount="-1" action.resumeInterval="1" action.resumeIntervalMax="60"
-           queue.type="LinkedList" queue.filename="{QUEUE}" queue.maxDiskSpace="1g" queue.saveOnShutdown="on"
-           queue.timeoutEnqueue="0")
+{WRITTEN}[Unit]
+Description=Log of the jailed SFTP users, sent on
+Wants=network-online.target
+After=network-online.target
+[Service]
+# forward.py {version}
+ExecStart=/usr/bin/python3 -I {PROGRAM} {SPEC} {LOG} /var/lib/sftp-jail-siem
+Restart=always
+RestartSec=1
+StartLimitIntervalSec=0
+# Nobody, but that the log is adm's to read.
+DynamicUser=yes
+SupplementaryGroups=adm
+StateDirectory=sftp-jail-siem
+CapabilityBoundingSet=
+[Install]
+WantedBy=multi-user.target
 """
+
+
+def differences(siem: Optional[dict[str, Any]]) -> Iterator[Difference]:
+    """The unit running with this spec, now and after a boot; without one, no unit."""
+    wanted = texts(siem)
+    changed = {path: text for path, text in wanted.items() if files.read(path) != text}
+    if changed:
+        yield Difference(
+            f"siem, {', '.join(sorted(changed))}",
+            "another configuration",
+            "none" if siem is None else f"{siem['host']}:{siem['port']}",
+            lambda: services.install(UNIT, changed, lambda: None, lambda: _load(siem)),
+        )
+    if services.is_marked(UNIT):
+        yield Difference("siem", "runs with an earlier configuration", "restarted", lambda: _load(siem))
+    if siem is not None and not (os.path.lexists(ENABLED) and services.is_active(UNIT)):
+        yield Difference(UNIT, "not running", "running", lambda: _load(siem))
+
+
+def _load(siem: Optional[dict[str, Any]]) -> None:
+    run("systemctl", "daemon-reload")
+    # By what is there: the one before is put back where another one cannot be loaded.
+    if os.path.exists(f"{UNITS}/{UNIT}"):
+        run("systemctl", "enable", "--quiet", UNIT)
+        services.act("restart", UNIT)
+    else:
+        succeeds("systemctl", "stop", UNIT)
+        files.remove(ENABLED)
+        # Where another receiver begins is not where this one has stopped.
+        for left in ("/var/lib/sftp-jail-siem", "/var/lib/private/sftp-jail-siem"):
+            run("rm", "-rf", left)
+    services.clear(UNIT)
