@@ -105,12 +105,12 @@ def load() -> Settings:
     """
     reader = _Reader()
     config = reader.section(f"{NAMESPACE}:", _stack_config(), KEYS, EXAMPLE)
-    host, demo_keys = reader.host(f"{NAMESPACE}:host", config.get("host", {"kind": "local"}), _sources(config))
+    siem = reader.siem(f"{NAMESPACE}:siem", config.get("siem", {}))
+    host, demo_keys = reader.host(f"{NAMESPACE}:host", config.get("host", {"kind": "local"}), _sources(config), siem)
     users = reader.users(f"{NAMESPACE}:users", config.get("users", {}), demo_keys)
     for key, check in (("logLevel", check_log_level), ("umask", check_umask)):
         if key in config:
             reader.faults += examine(f"{NAMESPACE}:{key}", check, config[key])
-    siem = reader.siem(f"{NAMESPACE}:siem", config.get("siem", {}))
     # A bool arrives as its text, with or without quotes.
     force_destroy = config.get("forceDestroy", "false")
     if force_destroy not in ("true", "false"):
@@ -204,17 +204,20 @@ class _Reader:
                 self.faults.append(Fault(below(path, key), "no value", "Give it one, or remove the line"))
         return {key: spec[key] for key in keys if spec.get(key) is not None}
 
-    def host(self, path: str, value: object, sources: Sequence[str]) -> tuple[Callable[[str], Host], bool]:
+    def host(
+        self, path: str, value: object, sources: Sequence[str], siem: Optional[SiemArgs]
+    ) -> tuple[Callable[[str], Host], bool]:
         """What makes the host, and whether a user without any key is given one for the demo.
 
         :param sources: the networks that users come from, for a host with a firewall of its own
+        :param siem: whom such a host must reach
         """
         kind = self.map(path, value, "{kind: local}").get("kind", "local")
         if kind not in HOST_KINDS:
             remedy = f"Use {', '.join(HOST_KINDS[:-1])} or {HOST_KINDS[-1]}"
             self.faults.append(Fault(f"{path}.kind", "not a kind of host", remedy, show(kind)))
         elif kind == "aws":
-            return self.aws_host(path, value, sources), False
+            return self.aws_host(path, value, sources, siem), False
         elif kind == "existing":
             return self.existing_host(path, value), False
         elif kind == "stack":
@@ -251,7 +254,9 @@ class _Reader:
             self.faults.append(Fault(f"{path}.host", "missing", "Add it: the receiver's name or IP address"))
         return args
 
-    def aws_host(self, path: str, value: object, sources: Sequence[str]) -> Callable[[str], Host]:
+    def aws_host(
+        self, path: str, value: object, sources: Sequence[str], siem: Optional[SiemArgs]
+    ) -> Callable[[str], Host]:
         """A VM on AWS."""
         spec = self.section(path, value, ["kind", *AWS_KEYS], AWS_EXAMPLE)
         self.private_key(path, spec)
@@ -279,7 +284,7 @@ class _Reader:
             if isinstance(value, dict) and key not in value:
                 self.faults.append(Fault(f"{path}.{key}", "missing", remedy))
             given.setdefault(AWS_KEYS[key], "")
-        args = aws.AwsHostArgs(user_cidrs=sources, **given)
+        args = aws.AwsHostArgs(user_cidrs=sources, siem_port=siem.port if siem is not None else None, **given)
         absent = {f"{path}.{key}" for key in missing if key not in spec}
         self.faults += [fault for fault in args.faults(path) if fault.path not in absent]
         return partial(aws.AwsHost, args=args)

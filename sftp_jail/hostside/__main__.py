@@ -7,7 +7,22 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Callable, Optional
 
-from . import accounts, archive, audit, chroot, difference, expiry, keys, lock, notes, process, report, spec, sshd, state
+from . import (
+    accounts,
+    archive,
+    audit,
+    chroot,
+    difference,
+    expiry,
+    keys,
+    lock,
+    notes,
+    process,
+    report,
+    spec,
+    sshd,
+    state,
+)
 from .difference import Difference
 from .failure import Failure
 from .state import Jail, User
@@ -249,7 +264,10 @@ def _jail() -> Jail:
 def repair() -> list[str]:
     """Put right all that differs from what was last applied, users included."""
     with lock.held():
-        return difference.apply(jail_differences(_jail()))
+        lines = difference.apply(jail_differences(_jail()))
+        if lines:
+            audit.note(notes.note("repaired", differences=len(lines)))
+        return lines
 
 
 def check(form: str) -> list[str]:
@@ -285,7 +303,7 @@ def expire() -> list[str]:
 
 
 def relink() -> list[str]:
-    """For rsyslog's unit: link every jail to the new log socket."""
+    """For the unit of the log's socket: link every jail to the new log socket."""
     audit.relink()
     return []
 

@@ -19,6 +19,7 @@ URL; `-` is none). A reader takes the words that he knows and skips the others. 
     user-removed        user uid by         sessions, keys and account are gone, the uploads archived
     jail-changed        field from to by    a property of the host's policy
     jail-removed        by
+    repaired            differences         so many things were not as they should be
     name-given          user uid            sent under the USER itself: from here on lines of this uid bear the name
     canary              token               logging works; two by each `check` and `apply-jail`, one of them by way of
                                             the journal, as sshd's lines come

@@ -83,6 +83,13 @@ def test_a_receiver_of_the_log_is_read_with_its_defaults(stack_config):
     }
 
 
+def test_a_vm_on_aws_may_reach_the_receiver_of_the_log(stack_config):
+    stack_config({"host": AWS, "siem": {"host": "siem.example.org", "port": 601}})
+    assert config.load().host.keywords["args"].siem_port == 601  # type: ignore[attr-defined]
+    stack_config({"host": AWS})
+    assert config.load().host.keywords["args"].siem_port is None  # type: ignore[attr-defined]
+
+
 def test_a_server_that_exists_is_read_with_its_jump_host(stack_config, engine):
     proxy = {"address": "198.51.100.7", "hostKey": keys.ed25519(2), "port": 2222, "user": "jump"}
     stack_config({"host": {**SERVER, "user": "ops", "privateKey": PRIVATE_KEY, "proxy": proxy}}, secret=True)
