@@ -3,7 +3,7 @@
 PULUMI := toolchain/pulumi
 PYTHON_OF = python3 -c 'import json, sys; print(json.load(sys.stdin)["python"])'
 
-.PHONY: demo demo-aws down test unit clean
+.PHONY: demo demo-aws down test unit bench-log clean
 
 ## A jailed SFTP host on this computer, and a tour of it
 demo:
@@ -34,6 +34,11 @@ test:
 unit:
 	@python=$$(toolchain/setup --for stack --print-env | $(PYTHON_OF)) \
 		&& "$$python" -m pytest tests/unit $(PYTEST)
+
+## 100 000 operations by 20 users at once: is every one in the log, once, under the right name?
+bench-log:
+	@python=$$(toolchain/setup --for test --print-env | $(PYTHON_OF)) \
+		&& "$$python" bench/log.py
 
 clean: down
 	@rm -rf .local venv .pytest_cache .mypy_cache .ruff_cache

@@ -14,6 +14,7 @@ jail = SftpJail(
         log_level=settings.log_level,
         umask=settings.umask,
         hardening=settings.hardening,
+        siem=settings.siem,
         attached=settings.attached,
         force_destroy=settings.force_destroy,
     ),

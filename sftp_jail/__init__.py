@@ -16,7 +16,7 @@ from .hosts import Host
 from .hosts.existing import ExistingHost, ExistingHostArgs, SshServerArgs
 from .hosts.local import LocalHost, LocalHostArgs
 from .hosts.stack import StackHost, StackHostArgs
-from .jail import SftpJail, SftpJailArgs
+from .jail import SftpJail, SftpJailArgs, SiemArgs
 from .user import JailUser, JailUserArgs, UserArgs
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "LocalHostArgs",
     "SftpJail",
     "SftpJailArgs",
+    "SiemArgs",
     "SshServerArgs",
     "StackHost",
     "StackHostArgs",

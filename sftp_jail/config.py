@@ -8,7 +8,7 @@ import difflib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, Optional
 
@@ -28,15 +28,21 @@ from .hostside.validate import (
     normalise_source,
     show,
 )
-from .jail import users_faults
+from .jail import SiemArgs, users_faults
 from .user import UserArgs
 
 NAMESPACE = "sftp-jail"
 
 HOST_KINDS = ("aws", "existing", "local", "stack")
 
-KEYS = ("forceDestroy", "hardening", "host", "logLevel", "umask", "users")
-OF_THE_HOSTS_STACK = {"forceDestroy": "false", "hardening": None, "logLevel": "VERBOSE", "umask": "022"}
+KEYS = ("forceDestroy", "hardening", "host", "logLevel", "siem", "umask", "users")
+OF_THE_HOSTS_STACK: dict[str, Any] = {
+    "forceDestroy": "false",
+    "hardening": None,
+    "logLevel": "VERBOSE",
+    "siem": {},
+    "umask": "022",
+}
 """What only the stack that has the host may set, with the defaults: these arrive without being set."""
 
 AWS_EXAMPLE = "{administratorKey: 'ssh-ed25519 AAAA...', allowedCidrs: [203.0.113.0/24]}"
@@ -58,6 +64,8 @@ AWS_KEYS = {
     "tags": "tags",
 }
 """The keys of an AWS host, and the arguments that they are for `AwsHostArgs`."""
+
+SIEM_EXAMPLE = "{host: siem.example.org, port: 6514, protocol: tls, format: rfc5424}"
 
 SERVER_EXAMPLE = "{address: staging.example.org, hostKey: 'ecdsa-sha2-nistp256 AAAA...'}"
 SERVER_KEYS = ("address", "hostKey", "port", "privateKey", "user")
@@ -89,6 +97,9 @@ class Settings:
     hardening: Optional[bool]
     """See `SftpJailArgs.hardening`."""
 
+    siem: Optional[SiemArgs]
+    """See `SftpJailArgs.siem`."""
+
     attached: bool
     """See `SftpJailArgs.attached`."""
 
@@ -103,7 +114,8 @@ def load() -> Settings:
     """
     reader = _Reader()
     config = reader.section(f"{NAMESPACE}:", _stack_config(), KEYS, EXAMPLE)
-    host, demo_keys = reader.host(f"{NAMESPACE}:host", config.get("host", {"kind": "local"}), _sources(config))
+    siem = reader.siem(f"{NAMESPACE}:siem", config.get("siem", {}))
+    host, demo_keys = reader.host(f"{NAMESPACE}:host", config.get("host", {"kind": "local"}), _sources(config), siem)
     users = reader.users(f"{NAMESPACE}:users", config.get("users", {}), demo_keys)
     for key, check in (("logLevel", check_log_level), ("umask", check_umask)):
         if key in config:
@@ -127,6 +139,7 @@ def load() -> Settings:
         log_level=config.get("logLevel"),
         umask=config.get("umask"),
         hardening=config["hardening"] == "true" if "hardening" in config else None,
+        siem=siem,
         attached=attached,
         force_destroy=config.get("forceDestroy") == "true",
     )
@@ -200,17 +213,20 @@ class _Reader:
                 self.faults.append(Fault(below(path, key), "no value", "Give it one, or remove the line"))
         return {key: spec[key] for key in keys if spec.get(key) is not None}
 
-    def host(self, path: str, value: object, sources: Sequence[str]) -> tuple[Callable[[str], Host], bool]:
+    def host(
+        self, path: str, value: object, sources: Sequence[str], siem: Optional[SiemArgs]
+    ) -> tuple[Callable[[str], Host], bool]:
         """What makes the host, and whether a user without any key is given one for the demo.
 
         :param sources: the networks that users come from, for a host with a firewall of its own
+        :param siem: whom such a host must reach
         """
         kind = self.map(path, value, "{kind: local}").get("kind", "local")
         if kind not in HOST_KINDS:
             remedy = f"Use {', '.join(HOST_KINDS[:-1])} or {HOST_KINDS[-1]}"
             self.faults.append(Fault(f"{path}.kind", "not a kind of host", remedy, show(kind)))
         elif kind == "aws":
-            return self.aws_host(path, value, sources), False
+            return self.aws_host(path, value, sources, siem), False
         elif kind == "existing":
             return self.existing_host(path, value), False
         elif kind == "stack":
@@ -234,7 +250,22 @@ class _Reader:
             self.faults.append(Fault(path, "neither true nor false", remedy, show(value)))
         return value is True
 
-    def aws_host(self, path: str, value: object, sources: Sequence[str]) -> Callable[[str], Host]:
+    def siem(self, path: str, value: object) -> Optional[SiemArgs]:
+        """Who else is sent the log; None for nobody."""
+        if value == {}:
+            return None
+        keys = [field.name for field in fields(SiemArgs)]
+        spec = self.section(path, value, keys, SIEM_EXAMPLE)
+        args = SiemArgs(**{"host": "", **spec})
+        if "host" in spec:
+            self.faults += args.faults(path)
+        elif isinstance(value, dict) and "host" not in value:
+            self.faults.append(Fault(f"{path}.host", "missing", "Add it: the receiver's name or IP address"))
+        return args
+
+    def aws_host(
+        self, path: str, value: object, sources: Sequence[str], siem: Optional[SiemArgs]
+    ) -> Callable[[str], Host]:
         """A VM on AWS."""
         spec = self.section(path, value, ["kind", *AWS_KEYS], AWS_EXAMPLE)
         self.private_key(path, spec)
@@ -262,7 +293,7 @@ class _Reader:
             if isinstance(value, dict) and key not in value:
                 self.faults.append(Fault(f"{path}.{key}", "missing", remedy))
             given.setdefault(AWS_KEYS[key], "")
-        args = aws.AwsHostArgs(user_cidrs=sources, **given)
+        args = aws.AwsHostArgs(user_cidrs=sources, siem_port=siem.port if siem is not None else None, **given)
         absent = {f"{path}.{key}" for key in missing if key not in spec}
         self.faults += [fault for fault in args.faults(path) if fault.path not in absent]
         return partial(aws.AwsHost, args=args)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
@@ -14,7 +14,7 @@ from pulumi.runtime.settings import get_monitor
 from .faults import Fault, below, checked, examine, raise_any
 from .hosts import Host
 from .hostside.failure import AGAIN
-from .hostside.validate import Invalid, check_log_level, check_umask, check_username, normalise_key
+from .hostside.validate import SIEM_CHECKS, Invalid, check_log_level, check_umask, check_username, normalise_key
 from .remote import JAILCTL, command, owner
 from .user import JailUser, JailUserArgs, UserArgs
 
@@ -22,6 +22,37 @@ HOSTSIDE = Path(__file__).parent / "hostside"
 
 INSTALL = "python3 -I -c 'import json, sys; files = json.load(sys.stdin); exec(files[\"install.py\"])'"
 """Runs install.py out of the JSON map of jailctl's files that stdin carries; a verb follows."""
+
+
+@dataclass(kw_only=True)
+class SiemArgs:
+    """Who else is sent the log, line by line: a syslog receiver or a SIEM."""
+
+    host: str
+    """Its name or IP address, which its certificate must bear."""
+
+    port: int = 6514
+    """Its TCP port. Default: 6514, syslog over TLS (RFC 5425)."""
+
+    protocol: str = "tls"
+    """`tls`, or `tcp` where nobody else is on the way. Default: tls."""
+
+    format: str = "rfc5424"
+    """`rfc5424`, or `json`, one object a line. Default: rfc5424."""
+
+    ca: Optional[str] = None
+    """The authorities that may have signed its certificate, in PEM. Default: those that the server trusts anyway."""
+
+    def faults(self, path: str) -> Iterator[Fault]:
+        """What is wrong with the values; `path` is the place of these args."""
+        for key, value in self.spec().items():
+            yield from examine(f"{path}.{key}", SIEM_CHECKS[key], value)
+        if self.ca is not None and self.protocol != "tls":
+            yield Fault(f"{path}.ca", "an authority for a connection without TLS", "Remove it, or use protocol: tls")
+
+    def spec(self) -> dict[str, Any]:
+        """As jailctl takes it."""
+        return {key: value for key, value in asdict(self).items() if key != "ca" or value is not None}
 
 
 @dataclass(kw_only=True)
@@ -44,6 +75,9 @@ class SftpJailArgs:
     """Whether the whole sshd of the host is hardened, for its administrator, too: algorithms by ssh-audit's guide, and
     limits on connecting. Default: where the host is ours (`Host.ours`)."""
 
+    siem: Optional[SiemArgs] = None
+    """Who else is sent the log. Default: nobody."""
+
     attached: bool = False
     """Whether the jail on the host is another stack's, so that this one makes nothing there but its users; log level,
     umask and hardening are the other stack's then. Default: False."""
@@ -59,6 +93,8 @@ class SftpJailArgs:
             yield from examine(f"{path}.logLevel", check_log_level, self.log_level)
         if self.umask is not None:
             yield from examine(f"{path}.umask", check_umask, self.umask)
+        if self.siem is not None:
+            yield from self.siem.faults(f"{path}.siem")
 
 
 class SftpJail(pulumi.ComponentResource):
@@ -130,6 +166,7 @@ class SftpJail(pulumi.ComponentResource):
                 "hostKeyType": host.host_key.apply(lambda key: key.split()[0]),
                 "logLevel": checked(f"{name}.logLevel", check_log_level, log_level),
                 "umask": checked(f"{name}.umask", check_umask, umask),
+                **({"siem": args.siem.spec()} if args.siem is not None else {}),
             },
             sort_keys=True,
         )

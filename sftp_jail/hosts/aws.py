@@ -90,6 +90,9 @@ class AwsHostArgs:
     """More ranges that users may connect from: what their own `allow_from` names. Those of IPv6 are passed over, since
     the VM has none. Default: none."""
 
+    siem_port: Optional[int] = None
+    """The TCP port of who else is sent the log (`SftpJailArgs.siem`), which the VM may reach then. Default: none."""
+
     administrator_cidrs: Optional[Sequence[str]] = None
     """From where the administrator, and Pulumi, may connect. Default: as `allowed_cidrs`. Never the whole Internet."""
 
@@ -413,7 +416,8 @@ class AwsHost(Host):
                 tags=self._tags(),
                 opts=self._child(),
             )
-        for port, purpose in EGRESS.items():
+        siem = {self._args.siem_port: "Receiver of the log"} if self._args.siem_port is not None else {}
+        for port, purpose in {**siem, **EGRESS}.items():
             aws.vpc.SecurityGroupEgressRule(
                 f"{self._name}-to-port-{port}",
                 security_group_id=group.id,

@@ -17,6 +17,7 @@ from . import (
     expiry,
     keys,
     lock,
+    notes,
     process,
     report,
     spec,
@@ -44,6 +45,7 @@ def jail_differences(jail: Jail) -> Iterator[Difference]:
     for user in state.users():
         if not user.pending:
             yield from user_differences(user, jail)
+    yield from audit.canary_differences()
 
 
 def moved_differences(jail: Jail) -> Iterator[Difference]:
@@ -74,7 +76,7 @@ def jail_removal_differences() -> Iterator[Difference]:
     yield from sshd.differences(None, [])
     yield from confirm.removal_differences()
     yield from expiry.differences(wanted=False)
-    yield from audit.differences(None)
+    yield from audit.removal_differences()
     yield from accounts.group_differences(wanted=False)
     yield from keys.removal_differences()
     yield from state.jail_differences(None)
@@ -123,6 +125,8 @@ def _apply_jail(jail: Jail) -> list[str]:
 
 
 def _keep(jail: Jail) -> list[str]:
+    if found := notes.jail_notes(state.jail(), jail):
+        audit.note(*found)
     return difference.apply(state.jail_differences(jail)) + difference.apply(confirm.held_differences())
 
 
@@ -151,6 +155,9 @@ def remove_jail() -> list[str]:
     _, tenancy = spec.read_jail(sys.stdin)
     with lock.held():
         _refuse_to_leave_others(tenancy)
+        if state.jail() is not None:
+            # Before, since nothing is left afterwards that could log it.
+            audit.try_to_note(*map(notes.removal_note, state.users()), notes.note("jail-removed", by=tenancy.owner))
         return difference.apply(jail_removal_differences())
 
 
@@ -189,7 +196,7 @@ def apply_user() -> list[str]:
                     "name it had, run on the server: echo "
                     f"""'{{"from": "{known.owner}", "to": "{owner}"}}' | sudo jailctl rename-owner""",
                 )
-            return _apply(known._replace(owner=owner, archive=None, pending=False, **grant), jail)
+            return _apply(known._replace(owner=owner, archive=None, pending=False, **grant), jail, known)
         if accounts.claimed_by_others(username):
             raise Failure(f"the server has an account {username} that is not ours", "Choose another username")
         sshd.test()
@@ -197,7 +204,7 @@ def apply_user() -> list[str]:
         # From here on the name and the uid are taken, even if this run is killed.
         state.write_user(user._replace(keys={}))
         try:
-            return _apply(user, jail)
+            return _apply(user, jail, None)
         except Failure:
             # What Pulumi saw fail is not in its state, so it would never remove what was begun.
             difference.apply(user_removal_differences(user))
@@ -211,7 +218,12 @@ def remove_user() -> list[str]:
         user = state.user(username)
         if user is None or user.owner != owner:
             return []
-        return difference.apply(user_removal_differences(user))
+        return _remove(user)
+
+
+def _remove(user: User) -> list[str]:
+    lines = difference.apply(user_removal_differences(user))
+    return lines + audit.try_to_note(notes.removal_note(user))
 
 
 def prune() -> list[str]:
@@ -220,17 +232,19 @@ def prune() -> list[str]:
     with lock.held():
         if _jail().owner != owner:
             return []
-        return difference.apply(
-            found for user in state.users() if user.pending for found in user_removal_differences(user)
-        )
+        return [line for user in state.users() if user.pending for line in _remove(user)]
 
 
 def rename_owner() -> list[str]:
     """Let a stack that was renamed keep its users."""
     old, new = spec.read_renaming(sys.stdin)
     with lock.held():
-        renamed = [user._replace(owner=new) for user in state.users() if user.owner == old]
-        return difference.apply(found for user in renamed for found in state.user_differences(user))
+        lines = []
+        for user in [user for user in state.users() if user.owner == old]:
+            renamed = user._replace(owner=new)
+            audit.note(*notes.user_notes(user, renamed))
+            lines += difference.apply(state.user_differences(renamed))
+        return lines
 
 
 def apply_password() -> list[str]:
@@ -254,18 +268,20 @@ def _set_password(username: str, password_hash: Optional[str]) -> list[str]:
             raise Failure(f"there is no user {username}", "Run apply-user first")
         if password_hash is not None:
             confirm.require_held()
-        return _apply(user._replace(password_hash=password_hash), _jail())
+        return _apply(user._replace(password_hash=password_hash), _jail(), user)
 
 
-def _apply(user: User, jail: Jail) -> list[str]:
-    before = state.user(user.username)
+def _apply(user: User, jail: Jail, before: Optional[User]) -> list[str]:
+    """Give him what he is to have; nobody is told so who could not be told by the log, too."""
     lines = []
     if user.password_hash is not None or (before is not None and before.password_hash is not None):
         others = (other for other in state.users() if other.username != user.username and not other.pending)
         lines += difference.apply(sshd.address_differences(sorted([*others, user])))
     lines += difference.apply(user_differences(user, jail))
-    lines += difference.apply(_lesser_differences(before, user))
-    return lines + difference.apply(state.user_differences(user))
+    ended = difference.apply(_lesser_differences(before, user))
+    told = [notes.note("sessions-ended", user=user.username, by=user.owner)] if ended else []
+    audit.note(*notes.user_notes(before, user), *told)
+    return lines + ended + difference.apply(state.user_differences(user))
 
 
 def _lesser_differences(before: Optional[User], user: User) -> Iterator[Difference]:
@@ -298,6 +314,8 @@ def repair() -> list[str]:
     """Put right all that differs from what was last applied, users included."""
     with lock.held():
         lines = difference.apply(jail_differences(_jail()))
+        if lines:
+            audit.note(notes.note("repaired", differences=len(lines)))
         return lines + [str(found) for found in confirm.trial_differences()]
 
 
@@ -351,7 +369,7 @@ def tell(given: argparse.Namespace) -> int:
 
 
 def relink() -> list[str]:
-    """For rsyslog's unit: link every jail to the new log socket."""
+    """For the unit of the log's socket: link every jail to the new log socket."""
     audit.relink()
     return []
 

@@ -1,146 +1,118 @@
-"""Every operation of every user, in /var/log/sftp.log, by rsyslog.
+"""Every operation of every user, in /var/log/sftp.log, by an rsyslogd of the jails' own (`rsyslog`).
 
-internal-sftp runs inside the chroot, where there is no /dev/log. So rsyslog has one more socket, on the jails'
-own file system, and each jail's dev/log is a hard link to it: no mount, and no restart for a new user. The
-kernel tells rsyslog the uid that sent a line, which nobody can forge, and a lookup table turns it into the name
-that internal-sftp's lines lack. rsyslog makes a new socket when it starts; the unit's drop-in renews the links.
+internal-sftp runs inside the chroot, where there is no /dev/log. So there is one socket, on the jails' own file system,
+and each jail's dev/log is a hard link to it: no mount, and no restart for a new user. The kernel tells the uid that
+sent a line, which nobody can forge, and a lookup table turns it into the name that internal-sftp's lines lack.
+What sshd says of the users is in the same file (`rsyslog`), and what jailctl does for them (`notes`).
 """
 
 import json
 import os
-import re
 import shutil
 import socket
-import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Optional
 
-from . import chroot, files, services, state
+from . import canary, chroot, files, notes, services, siem, state
 from .difference import Difference, refusal
 from .failure import Failure
-from .process import run
+from .process import run, succeeds
+from .rsyslog import (
+    CONFIG,
+    CONFIG_FOLDER,
+    FOLDER,
+    LOG,
+    NAMES,
+    SERVICE,
+    SOCKET,
+    SOCKET_UNIT,
+    UNITS,
+    WORK,
+    texts,
+)
 from .state import Jail, User
 
-FOLDER = f"{state.TOP}/log"
-SOCKET = f"{FOLDER}/socket"
-LOG = "/var/log/sftp.log"
-NAMES = f"{state.FOLDER}/log-names.json"
-
-# After every file that may load imuxsock, which must not be loaded twice.
-CONFIG = "/etc/rsyslog.d/90-sftp-jail.conf"
-UNIT = f"/etc/systemd/system/{services.RSYSLOG}.d/sftp-jail.conf"
-LOGROTATE = "/etc/logrotate.d/sftp-jail"
-
 NAMES_PENDING = "log-names"
-
-UNIT_TEXT = """\
-# Written by jailctl, which puts it back when it is changed.
-[Unit]
-# Order alone: a volume that is not there must not keep the host's own log down.
-After=sftp.mount
-[Service]
-# + leaves the unit's sandbox, where a hard link between its mounts would not be possible.
-ExecStartPost=-+/usr/local/sbin/jailctl relink
-"""
-
-LOGROTATE_TEXT = f"""\
-# Written by jailctl, which puts it back when it is changed.
-{LOG} {{
-	weekly
-	rotate 52
-	missingok
-	notifempty
-	compress
-	delaycompress
-	nocopytruncate
-	su root adm
-	create 0640 root adm
-	postrotate
-		/usr/lib/rsyslog/rsyslog-rotate
-	endscript
-}}
-"""
+UNITS_OF_OURS = (SOCKET_UNIT, SERVICE)
 
 
-def config() -> str:
-    """rsyslog's configuration: one input, its ruleset and nobody else's."""
-    loaded = any(
-        re.search(r'^\s*(module\(.*"imuxsock"|\$ModLoad\s+imuxsock)', files.read(str(path)) or "", re.M | re.I)
-        for path in (Path("/etc/rsyslog.conf"), *Path("/etc/rsyslog.d").glob("*.conf"))
-        if str(path) != CONFIG
-    )
-    module = "" if loaded else 'module(load="imuxsock" SysSock.Use="off")\n'
-    return f"""\
-# Written by jailctl, which puts it back when it is changed.
-{module}lookup_table(name="sftp_jail_names" file="{NAMES}" reloadOnHUP="on")
-template(name="sftp_jail_line" type="list") {{
-    property(name="timegenerated" dateFormat="rfc3339" date.inUTC="on")
-    constant(value=" ")
-    property(name="$.sftp_jail_user")
-    constant(value=" ")
-    property(name="syslogtag")
-    property(name="msg" spIfNo1stSp="on")
-    property(name="msg" dropLastLf="on")
-    constant(value="\\n")
-}}
-ruleset(name="sftp_jail") {{
-    set $.sftp_jail_user = lookup("sftp_jail_names", $!uid);
-    if $.sftp_jail_user == "" then {{
-        set $.sftp_jail_user = "uid:" & $!uid;
-    }}
-    action(type="omfile" file="{LOG}" template="sftp_jail_line"
-           fileOwner="root" fileGroup="adm" fileCreateMode="0640")
-}}
-input(type="imuxsock" socket="{SOCKET}" annotate="on" parseTrusted="on" rateLimit.interval="0" ruleset="sftp_jail")
-"""
-
-
-def differences(jail: Optional[Jail]) -> Iterator[Difference]:
-    """rsyslog listening at the jails' socket; without a jail, nothing of it left but the log."""
-    texts: dict[str, Optional[str]] = {CONFIG: None, UNIT: None, LOGROTATE: None}
-    if jail is not None:
-        if shutil.which("rsyslogd", path="/usr/sbin:/usr/bin:/sbin:/bin") is None:
-            failure = Failure(
-                "rsyslog is not installed, so nothing would be logged", "Install it: apt-get install rsyslog"
-            )
-            yield refusal("rsyslog", "not installed", "installed", failure)
-        yield from files.directory_differences(FOLDER, 0o700)
-        if files.read(NAMES) is None:
-            yield Difference(NAMES, "missing", "there", lambda: _write_names({}))
-        texts = {CONFIG: config(), UNIT: UNIT_TEXT, LOGROTATE: LOGROTATE_TEXT}
-    changed = {path: text for path, text in texts.items() if files.read(path) != text}
+def differences(jail: Jail) -> Iterator[Difference]:
+    """An rsyslogd of ours listening at the jails' socket, now and after a boot."""
+    if shutil.which("rsyslogd", path="/usr/sbin:/usr/bin:/sbin:/bin") is None:
+        failure = Failure("rsyslog is not installed, so nothing would be logged", "Install it: apt-get install rsyslog")
+        yield refusal("rsyslog", "not installed", "installed", failure)
+    yield from files.directory_differences(FOLDER, 0o700)
+    yield from files.directory_differences(WORK, 0o700)
+    if files.read(NAMES) is None:
+        yield Difference(NAMES, "missing", "there", lambda: _write_names({}))
+    changed = {path: text for path, text in texts().items() if files.read(path) != text}
     if changed:
         yield Difference(
-            f"rsyslog, {', '.join(sorted(changed))}",
-            "another configuration",
-            "the jail's" if jail else "without the jail",
-            lambda: services.install(services.RSYSLOG, changed, lambda: run("rsyslogd", "-N1"), _load),
+            f"log, {', '.join(sorted(changed))}", "another configuration", "the jail's", lambda: _install(changed)
         )
-    if services.is_marked(services.RSYSLOG):
-        yield Difference("rsyslog", "runs with an earlier configuration", "restarted", _load)
-    if jail is not None:
-        if not _is_listening():
-            yield Difference(SOCKET, "nobody listens there, so nothing is logged", "rsyslog listens", _load)
-        if services.is_marked(NAMES_PENDING):
-            yield Difference(NAMES, "an earlier one is loaded", "loaded", _load_names)
-        return
-    yield from files.empty_directory_differences(os.path.dirname(UNIT))
+    if services.is_marked(SERVICE):
+        yield Difference("log", "runs with an earlier configuration", "restarted", _load)
+    if not all(os.path.lexists(f"{UNITS}/multi-user.target.wants/{unit}") for unit in UNITS_OF_OURS):
+        yield Difference("log", "not started at boot", "started", lambda: run("systemctl", "enable", *UNITS_OF_OURS))
+    if not _is_listening() or not services.is_active(SERVICE):
+        yield Difference(SOCKET, "nobody listens there, so nothing is logged", "rsyslog listens", _load)
+    if services.is_marked(NAMES_PENDING):
+        yield Difference(NAMES, "an earlier one is loaded", "loaded", _load_names)
+    yield from siem.differences(jail.siem)
+
+
+def _install(changed: dict[str, Optional[str]]) -> None:
+    if f"{UNITS}/{SOCKET_UNIT}" in changed:
+        services.mark(SOCKET_UNIT)
+    services.install(SERVICE, changed, lambda: run("rsyslogd", "-N1", "-f", CONFIG), _load)
+
+
+def _load() -> None:
+    run("systemctl", "daemon-reload")
+    # Else the sixth restart in ten seconds (systemd's DefaultStartLimitBurst) would leave it down. It fails for units
+    # that have never run.
+    succeeds("systemctl", "reset-failed", *UNITS_OF_OURS)
+    # Another socket loses what is sent until all links are to it: not without need.
+    if services.is_marked(SOCKET_UNIT) or not _is_listening():
+        services.act("stop", SERVICE)
+        services.act("restart", SOCKET_UNIT)
+        services.clear(SOCKET_UNIT)
+    services.act("restart", SERVICE)
+    services.clear(SERVICE)
+
+
+def removal_differences() -> Iterator[Difference]:
+    """Nothing of it left but the log."""
+    yield from siem.differences(None)
+    paths = [*texts(), *(f"{UNITS}/multi-user.target.wants/{unit}" for unit in UNITS_OF_OURS)]
+    there = [path for path in paths if os.path.lexists(path)]
+    if there:
+        yield Difference(f"log, {', '.join(sorted(there))}", "there", "gone", lambda: _remove(there))
+    yield from files.empty_directory_differences(CONFIG_FOLDER)
+    if os.path.lexists(WORK):
+        yield Difference(WORK, "there", "gone", lambda: shutil.rmtree(WORK))
+    for marker in filter(services.is_marked, (SERVICE, SOCKET_UNIT, NAMES_PENDING)):
+        yield Difference(f"log, {marker}", "to be loaded", "gone", partial(services.clear, marker))
     yield from files.file_differences(NAMES, None)
     yield from files.file_differences(SOCKET, None)
     yield from files.empty_directory_differences(FOLDER)
 
 
-def _load() -> None:
+def _remove(paths: list[str]) -> None:
+    # Without its file, a unit cannot be told to stop.
+    for unit in UNITS_OF_OURS:
+        if f"{UNITS}/{unit}" in paths:
+            run("systemctl", "disable", "--quiet", unit)
+            services.act("stop", unit)
+    for path in paths:
+        files.remove(path)
     run("systemctl", "daemon-reload")
-    # Else the sixth restart in ten seconds (systemd's DefaultStartLimitBurst) would leave rsyslog down.
-    services.act("reset-failed", services.RSYSLOG)
-    services.act("restart", services.RSYSLOG)
-    services.clear(services.RSYSLOG)
 
 
 def _is_listening() -> bool:
-    """Whether somebody receives what is sent to the socket; the file alone outlives its rsyslog."""
+    """Whether somebody receives what is sent to the socket; the file alone outlives its listener."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(SOCKET)
@@ -149,9 +121,17 @@ def _is_listening() -> bool:
     return True
 
 
+def canary_differences() -> Iterator[Difference]:
+    """What is sent to the log arrives there."""
+    try:
+        canary.sing()
+    except Failure as failure:
+        yield refusal(LOG, failure.message, "complete", failure)
+
+
 def user_differences(user: User) -> Iterator[Difference]:
     """The user's dev/log and name."""
-    link = f"{chroot.path(user.username)}/dev/log"
+    link = _link_of(user)
     if not _is_linked(link):
         yield Difference(link, "no link to the log socket", "linked", lambda: _link(link))
     if _names().get(str(user.uid)) != user.username:
@@ -159,35 +139,60 @@ def user_differences(user: User) -> Iterator[Difference]:
             f"name of uid {user.uid} in {LOG}",
             "missing",
             user.username,
-            lambda: _write_names({**_names(), str(user.uid): user.username}),
+            lambda: _give_name(user),
         )
     if services.is_marked(NAMES_PENDING):
         yield Difference(NAMES, "an earlier one is loaded", "loaded", _load_names)
+
+
+def _give_name(user: User) -> None:
+    _write_names({**_names(), str(user.uid): user.username, user.username: user.username})
+    _load_names()
+    canary.introduce(user, _link_of(user))
 
 
 def user_removal_differences(user: User) -> Iterator[Difference]:
     """No name for the uid, which nobody has any more."""
     names = _names()
     if names.pop(str(user.uid), None) is not None:
+        names.pop(user.username, None)
         yield Difference(f"name of uid {user.uid} in {LOG}", user.username, "none", lambda: _write_names(names))
     if services.is_marked(NAMES_PENDING):
         yield Difference(NAMES, "an earlier one is loaded", "loaded", _load_names)
 
 
+def note(*lines: notes.Note) -> None:
+    """Put lines of `notes` into the log, and see them there; without any, a canary. `Failure` with the reason if that
+    cannot be."""
+    if lines:
+        canary.tell(list(lines))
+    else:
+        canary.sing()
+
+
+def try_to_note(*lines: notes.Note) -> list[str]:
+    """As `note`, for what must be done whether or not it can be logged: the end of somebody's access. Returns what to
+    tell the operator."""
+    try:
+        note(*lines)
+    except Failure as failure:
+        return [f"{LOG}: not told ({failure})"]
+    return []
+
+
 def relink() -> None:
-    """Give every jail the socket that a starting rsyslog has just made.
+    """Give every jail the socket that systemd has just made.
 
     Takes no lock: it runs within a restart that a lock's holder may be waiting for. Each link is one rename.
     """
-    deadline = time.monotonic() + 5
-    while not _is_listening():
-        if time.monotonic() > deadline:
-            raise Failure(f"nobody listens at {SOCKET}", "See: journalctl -u rsyslog")
-        time.sleep(0.02)
     for user in state.users():
-        link = f"{chroot.path(user.username)}/dev/log"
+        link = _link_of(user)
         if os.path.isdir(os.path.dirname(link)) and not _is_linked(link):
             _link(link)
+
+
+def _link_of(user: User) -> str:
+    return f"{chroot.path(user.username)}/dev/log"
 
 
 def _is_linked(link: str) -> bool:
@@ -199,7 +204,7 @@ def _is_linked(link: str) -> bool:
 
 def _link(link: str) -> None:
     if not os.path.exists(SOCKET):
-        raise Failure(f"{SOCKET} is missing, so nothing would be logged", "See: systemctl status rsyslog")
+        raise Failure(f"{SOCKET} is missing, so nothing would be logged", f"See: systemctl status {SOCKET_UNIT}")
     temporary = f"{link}.new"
     Path(temporary).unlink(missing_ok=True)
     os.link(SOCKET, temporary)
@@ -212,7 +217,8 @@ def _names() -> dict[str, str]:
 
 
 def _write_names(names: dict[str, str]) -> None:
-    """The lookup table in rsyslog's own form. root is in it since rsyslog refuses an empty one."""
+    """The lookup table in rsyslog's own form: names by uid, and each name by itself, to know the jailed in what sshd
+    says. root is in it since rsyslog refuses an empty one."""
     table = [{"index": uid, "value": name} for uid, name in sorted({"0": "root", **names}.items())]
     text = json.dumps({"version": 1, "nomatch": "", "type": "string", "table": table})
     services.mark(NAMES_PENDING)
@@ -221,6 +227,6 @@ def _write_names(names: dict[str, str]) -> None:
 
 def _load_names() -> None:
     # Down is not our fault to report here; what rsyslog reads when it starts is the new table.
-    if services.is_active(services.RSYSLOG):
-        run("systemctl", "kill", "--signal=HUP", "--kill-who=main", services.RSYSLOG)
+    if services.is_active(SERVICE):
+        run("systemctl", "kill", "--signal=HUP", "--kill-who=main", SERVICE)
     services.clear(NAMES_PENDING)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import Optional
 
-from . import accounts, files, process, services, state
+from . import accounts, audit, difference, files, notes, process, services, state
 from .difference import Difference
 from .failure import Failure
 from .process import run
@@ -82,10 +82,11 @@ def end_sessions() -> list[str]:
     """
     lines, failures = [], []
     for user in state.users():
-        for difference in user_differences(user):
+        for found in user_differences(user):
             try:
-                difference.mend()
-                lines.append(f"{difference.subject}: {difference.wanted}, for access ended with {user.expires}")
+                found.mend()
+                lines.append(f"{found.subject}: {found.wanted}, for access ended with {user.expires}")
+                lines += audit.try_to_note(notes.note("sessions-ended", user=user.username, expires=user.expires))
             except Failure as failure:
                 failures.append(failure)
     if failures:
@@ -98,7 +99,8 @@ def close_accounts() -> list[str]:
     lines = []
     for user in state.users():
         if user.has_expired and accounts.entry(user) is not None:
-            for difference in accounts.expiry_differences(user):
-                difference.mend()
-                lines.append(f"{difference.subject}: {difference.wanted}")
+            mended = difference.apply(accounts.expiry_differences(user))
+            if mended:
+                lines += mended
+                lines += audit.try_to_note(notes.note("access-expired", user=user.username, expires=user.expires))
     return lines

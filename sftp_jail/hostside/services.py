@@ -14,7 +14,6 @@ from .process import run, succeeds
 
 SSHD = "ssh.service"
 SSHD_SOCKET = "ssh.socket"
-RSYSLOG = "rsyslog.service"
 
 
 def is_active(unit: str) -> bool:

@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Collection
 from typing import Any, Callable, NamedTuple, Optional, TextIO
 
 from . import state, validate
@@ -18,10 +19,13 @@ class Tenancy(NamedTuple):
 
 def read_jail(stdin: TextIO) -> tuple[Jail, Tenancy]:
     """The spec of the jail; its `jailctl`, a version, is there so that an upgrade applies the jail again."""
-    spec = _read(stdin, {"jailctl", "logLevel", "umask", "hardening", "hostKeyType", "owner", "forceDestroy"})
+    fields = {"jailctl", "logLevel", "umask", "hardening", "hostKeyType", "owner", "forceDestroy"}
+    spec = _read(stdin, fields, {"siem"})
     _check("logLevel", validate.check_log_level, spec["logLevel"])
     _check("umask", validate.check_umask, spec["umask"])
     _check("hostKeyType", validate.check_key_type, spec["hostKeyType"])
+    if "siem" in spec:
+        _check_siem(spec["siem"])
     tenancy = _tenancy(spec)
     jail = Jail(
         spec["logLevel"],
@@ -30,6 +34,7 @@ def read_jail(stdin: TextIO) -> tuple[Jail, Tenancy]:
         state.machine(),
         _flag(spec, "hardening"),
         spec["hostKeyType"],
+        spec.get("siem"),
     )
     return jail, tenancy
 
@@ -38,6 +43,15 @@ def read_jail_if_given(stdin: TextIO) -> Optional[Jail]:
     """The spec of the jail; None from somebody who types the command, and none."""
     text = "" if stdin.isatty() else stdin.read()
     return read_jail(io.StringIO(text))[0] if text else None
+
+
+def _check_siem(siem: object) -> None:
+    if not isinstance(siem, dict) or {"ca", *siem} != set(validate.SIEM_CHECKS):
+        raise Failure(
+            "siem: not the object that belongs there", f"Give {', '.join(validate.SIEM_CHECKS)}; no ca but for tls"
+        )
+    for key, value in siem.items():
+        _check(f"siem.{key}", validate.SIEM_CHECKS[key], value)
 
 
 def read_tenancy(stdin: TextIO) -> Tenancy:
@@ -125,10 +139,10 @@ def read_password(stdin: TextIO) -> tuple[str, str]:
     return spec["username"], spec["passwordHash"]
 
 
-def _read(stdin: TextIO, fields: set[str]) -> dict[str, Any]:
+def _read(stdin: TextIO, fields: set[str], optional: Collection[str] = ()) -> dict[str, Any]:
     wanted = f"an object with {sorted(fields)}, no more"
     spec = _object(stdin, wanted)
-    if set(spec) != fields:
+    if set(spec) - set(optional) != fields:
         raise Failure("stdin is not the object that this verb takes", f"Give {wanted}")
     return spec
 

@@ -56,6 +56,8 @@ def settings(jail: Jail, password: bool, access: str = "read-write") -> list[tup
         ("ChrootDirectory", f"{chroot.JAILS}/%u"),
         # No blanks within an argument: OpenSSH before 10.3 keeps 8 words of it and drops the rest silently.
         ("ForceCommand", f"internal-sftp -l{jail.log_level} -u0{jail.umask}{RESTRICTIONS.get(access, '')}"),
+        # Which of sshd's processes is whose, and keys that were refused.
+        ("LogLevel", "VERBOSE"),
         ("AuthorizedKeysFile", f"{keys.FOLDER}/%u"),
         ("AuthorizedKeysCommand", "none"),
         ("TrustedUserCAKeys", "none"),

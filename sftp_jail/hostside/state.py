@@ -10,7 +10,7 @@ import os
 import pwd
 from collections.abc import Iterator
 from datetime import datetime, timezone
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 from . import files
 from .difference import Difference
@@ -37,7 +37,7 @@ LAST_POSSIBLE_ID = 99999
 class Jail(NamedTuple):
     """The policy of the host: how much internal-sftp logs, and the umask of uploads; the stack that has the host, and
     the machine that it was applied to; whether sshd is hardened as a whole, and the type of the host key by which the
-    deployer knows the machine."""
+    deployer knows the machine; who else is sent the log (`validate.check_siem`)."""
 
     log_level: str
     umask: str
@@ -45,6 +45,7 @@ class Jail(NamedTuple):
     machine: str
     hardening: bool = False
     host_key_type: str = ""
+    siem: Optional[dict[str, Any]] = None
 
 
 class User(NamedTuple):

@@ -12,6 +12,7 @@ import ipaddress
 import re
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta, timezone
+from typing import Callable
 
 MAX_SHOWN = 60
 """Characters of a refused value that a message repeats."""
@@ -482,3 +483,53 @@ def check_private_key(value: object) -> None:
             "Set the text of a key file, e.g. pulumi config set --secret --path ... < id_ed25519; or leave it out: "
             "the SSH agent is used then",
         )
+
+
+# A receiver of the log
+
+SIEM_PROTOCOLS = ("tcp", "tls")
+
+SIEM_FORMATS = ("rfc5424", "json")
+
+
+def check_siem_protocol(value: object) -> None:
+    """How the receiver is spoken to; raises `Invalid`."""
+    if value not in SIEM_PROTOCOLS:
+        raise Invalid(
+            "not a protocol that keeps what it carries",
+            "Use 'tls', or 'tcp' where nobody else is on the way",
+            show(value),
+        )
+
+
+def check_siem_format(value: object) -> None:
+    """How a line is written; raises `Invalid`."""
+    if value not in SIEM_FORMATS:
+        raise Invalid("not a format of ours", "Use 'rfc5424', or 'json' (one object a line)", show(value))
+
+
+CERTIFICATES = re.compile(
+    r"(-----BEGIN CERTIFICATE-----\n([A-Za-z0-9+/=]{1,76}\n)+-----END CERTIFICATE-----\n?)+",
+)
+
+
+def check_certificates(value: object) -> None:
+    """The certificates of authorities in PEM (RFC 7468), nothing else around them; raises `Invalid`."""
+    if looks_private(value):
+        raise Invalid("a private key", "Give the authority's certificate; take this key for stolen and make a new one")
+    if not isinstance(value, str) or not CERTIFICATES.fullmatch(value):
+        raise Invalid(
+            "not a certificate in PEM",
+            "Give the text of the authority's .pem file, from -----BEGIN CERTIFICATE----- on, all of its lines",
+            show(value),
+        )
+
+
+SIEM_CHECKS: dict[str, Callable[[object], None]] = {
+    "ca": check_certificates,
+    "format": check_siem_format,
+    "host": check_address,
+    "port": check_port,
+    "protocol": check_siem_protocol,
+}
+"""A check for each property of a receiver; all but `ca`, the authorities for TLS, must be there."""

@@ -40,10 +40,6 @@ def methods(machine: Machine, username: str) -> str:
     return refusal.rpartition("Permission denied ")[2].strip(" ().\n")
 
 
-def log(machine: Machine) -> str:
-    return machine.root("cat", "/var/log/sftp.log")
-
-
 def test_many_runs_at_once_wait_for_each_other_and_lose_nobody(jail: Machine, tmp_path: Path) -> None:
     keys = {f"user{number}": make_key(tmp_path / f"user{number}") for number in range(10)}
     with ThreadPoolExecutor(len(keys)) as pool:
@@ -128,40 +124,6 @@ def test_a_full_disk_leaves_the_old_drop_in_whole(jail: Machine, jack: Key) -> N
     assert done.code == 1
     assert "No space left on device" in done.err
     assert jail.jailctl("apply-jail", OTHER_JAIL).code == 0
-
-
-def test_uploads_go_on_while_nothing_can_be_logged_and_check_says_it(jail: Machine, jack: Key) -> None:
-    add(jail, "jack", laptop=jack)
-    jail.root("systemctl", "stop", "syslog.socket", "rsyslog")
-    try:
-        assert jail.sftp("jack", jack, "put /etc/hostname unseen").code == 0
-        assert "nothing is logged" in jail.jailctl("check").out
-    finally:
-        jail.root("systemctl", "start", "rsyslog")
-    assert jail.sftp("jack", jack, "put /etc/hostname seen").code == 0
-    assert 'close "/uploads/seen"' in log(jail)
-
-
-@pytest.mark.parametrize("loads", [True, False], ids=["loads imuxsock", "does not"])
-def test_an_rsyslog_that_loads_the_socket_module_or_not_logs_alike(trixie: Machine, jack: Key, loads: bool) -> None:
-    trixie.install()
-    own = trixie.root("cat", "/etc/rsyslog.conf").replace('module(load="imuxsock")', "")
-    own = ('module(load="imuxsock")\n' if loads else "") + own
-    with file(trixie, "/etc/rsyslog.conf", own, "systemctl", "restart", "rsyslog"):
-        assert trixie.jailctl("apply-jail", JAIL).code == 0
-        add(trixie, "jack", laptop=jack)
-        assert trixie.sftp("jack", jack, f"put /etc/hostname logged-{loads}").code == 0
-        assert f'close "/uploads/logged-{loads}"' in log(trixie)
-        assert trixie.jailctl("remove-jail", JAIL).code == 0
-
-
-def test_a_sandboxed_rsyslog_logs_too(jail: Machine, jack: Key) -> None:
-    sandbox = "[Service]\nProtectSystem=full\nProtectHome=yes\nPrivateTmp=yes\nNoNewPrivileges=yes\n"
-    place = "/etc/systemd/system/rsyslog.service.d/sandbox.conf"
-    with file(jail, place, sandbox, "sh", "-c", "systemctl daemon-reload && systemctl restart rsyslog"):
-        add(jail, "jack", laptop=jack)
-        assert jail.sftp("jack", jack, "put /etc/hostname boxed").code == 0
-        assert 'close "/uploads/boxed"' in log(jail)
 
 
 def test_a_key_logs_in_where_sshd_uses_no_pam(jail: Machine, jack: Key) -> None:

@@ -84,7 +84,7 @@ def test_every_operation_is_logged_under_the_users_name(jail: Machine, jack: Key
 
 def test_logging_goes_on_after_rsyslog_restarts(jail: Machine, jack: Key) -> None:
     add(jail, "jack", laptop=jack)
-    jail.root("systemctl", "restart", "rsyslog")
+    jail.root("systemctl", "restart", "rsyslog", "sftp-jail-log")
     assert jail.jailctl("check").out == "no difference\n"
     jail.sftp("jack", jack, "put /etc/hostname after-the-restart")
     assert any('"/uploads/after-the-restart"' in line and " jack " in line for line in log_of(jail))
@@ -153,8 +153,9 @@ def test_a_uid_is_never_given_twice(jail: Machine, jack: Key) -> None:
         "chage -M 1 jack",
         "userdel jack",
         "rm /etc/ssh/sshd_config.d/00-sftp-jail.conf",
-        "rm /etc/rsyslog.d/90-sftp-jail.conf && systemctl restart rsyslog",
-        "systemctl stop rsyslog syslog.socket",
+        "rm /etc/sftp-jail/rsyslog.conf && systemctl restart sftp-jail-log; true",
+        "systemctl stop sftp-jail-log.socket",
+        "systemctl disable sftp-jail-log.service",
     ],
 )
 def test_check_names_what_was_tampered_with_and_apply_mends_it(jail: Machine, jack: Key, tamper: str) -> None:
@@ -269,7 +270,7 @@ def test_removing_the_jail_leaves_the_server_as_it_was(trixie: Machine, jack: Ke
         "find /etc /usr/local /sftp -printf '%p %y %m %u %g %s %l\\n' 2>/dev/null"
         " | grep -Ev '/etc(/|/systemd/system)? |-$|/(passwd|shadow|group|gshadow)-? '"
         " | grep -Ev '^/sftp(/(archive.*|state|state/last-id))? '"
-        " | grep -Ev '^(/etc/ssh|/etc/ssh/sshd_config.d|/etc/rsyslog.d|/etc/logrotate.d|/usr/local/(s?bin|lib)) '"
+        " | grep -Ev '^(/etc/ssh|/etc/ssh/sshd_config.d|/etc/logrotate.d|/usr/local/(s?bin|lib)) '"
         " | sort; cat /etc/passwd /etc/group /etc/ssh/sshd_config"
     )
     trixie.uninstall()

@@ -67,13 +67,15 @@ def test_on_another_machine_with_the_same_volume_everything_is_as_it_was(jail: M
     # All but /sftp is another machine's: no account, no group, and nothing of ours in /etc.
     identity = jail.root("cat", "/etc/machine-id")
     jail.root("tee", "/etc/machine-id", stdin=f"{'0' * 31}1\n")
+    jail.root("systemctl", "restart", "systemd-journald")
     jail.root("userdel", "--force", "joan")
     jail.root("userdel", "--force", "jack")
     jail.root("userdel", "--force", "jill")
     jail.root("groupdel", "sftp-only")
     jail.root("groupdel", "sftp-only-password")
+    jail.root("systemctl", "stop", "sftp-jail-log.socket")
     jail.root("sh", "-c", "find /etc -name '*sftp-jail*' -prune -exec rm -r {} +; systemctl daemon-reload")
-    jail.root("sh", "-c", "rm /var/log/sftp.log; systemctl restart rsyslog; systemctl reload ssh")
+    jail.root("sh", "-c", "rm -r /var/log/sftp.log /var/lib/sftp-jail; systemctl reload ssh")
     # Who comes first there takes the next group ids, as Debian's packages do.
     jail.root("groupadd", "--system", "newcomer")
     try:
@@ -99,6 +101,7 @@ def test_on_another_machine_with_the_same_volume_everything_is_as_it_was(jail: M
     finally:
         jail.root("groupdel", "newcomer")
         jail.root("tee", "/etc/machine-id", stdin=identity)
+        jail.root("systemctl", "restart", "systemd-journald")
 
 
 def test_nothing_is_made_beneath_a_file_system_that_is_not_mounted(jail: Machine, jack: Key) -> None:
@@ -128,7 +131,7 @@ def test_after_a_reboot_without_the_volume_nobody_gets_in_and_with_it_everything
     jail: Machine, jack: Key
 ) -> None:
     add(jail, "jack", laptop=jack)
-    jail.root("sh", "-c", "systemctl stop rsyslog && mkdir /aside && mv /sftp /aside/disk && mkdir /sftp")
+    jail.root("sh", "-c", "systemctl stop sftp-jail-log.socket && mkdir /aside && mv /sftp /aside/disk && mkdir /sftp")
     jail.root("sh", "-c", "cp /etc/fstab /fstab && echo '/aside/disk /sftp none bind,nofail 0 0' >> /etc/fstab")
     # systemd would make a directory that is missing, but not below a file.
     jail.root("sh", "-c", "mv /aside /elsewhere && touch /aside")
@@ -145,13 +148,17 @@ def test_after_a_reboot_without_the_volume_nobody_gets_in_and_with_it_everything
         jail.root("sh", "-c", "rm /aside && mv /elsewhere /aside")
         jail.reboot()
         until(lambda: jail.run("mountpoint", "/sftp").code == 0, "the mount")
-        until(lambda: jail.run("systemctl", "is-active", "rsyslog").out == "active\n", "rsyslog")
+        until(lambda: jail.run("systemctl", "is-active", "sftp-jail-log").out == "active\n", "the log")
         assert jail.sftp("jack", jack, "put /etc/hostname after-the-reboot").code == 0
         assert "/uploads/after-the-reboot" in jail.root("cat", "/var/log/sftp.log")
         assert jail.jailctl("check").out == "no difference\n"
     finally:
-        jail.root("sh", "-c", "mv /fstab /etc/fstab; systemctl stop rsyslog; umount /sftp || true")
-        jail.root("sh", "-c", "rmdir /sftp && mv /aside/disk /sftp && rmdir /aside && systemctl start rsyslog")
+        jail.root(
+            "sh",
+            "-c",
+            "mv /fstab /etc/fstab; systemctl stop sftp-jail-log.socket; umount /sftp; systemctl daemon-reload",
+        )
+        jail.root("sh", "-c", "rmdir /sftp && mv /aside/disk /sftp && rmdir /aside && systemctl start sftp-jail-log")
 
 
 def test_what_was_deleted_by_hand_can_still_be_removed(jail: Machine, jack: Key) -> None:

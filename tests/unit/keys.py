@@ -65,3 +65,5 @@ WEAK_HASHES = {
     "a cut hash": YESCRYPT[:-1],
     "nothing": "",
 }
+
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIUAAAA\n-----END CERTIFICATE-----\n"

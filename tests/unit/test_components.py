@@ -19,6 +19,7 @@ from sftp_jail import (
     LocalHostArgs,
     SftpJail,
     SftpJailArgs,
+    SiemArgs,
     UserArgs,
 )
 from sftp_jail.hosts import local
@@ -129,6 +130,14 @@ def test_jailctl_is_sent_whole():
     paths = [path for path in hostside.rglob("*") if path.suffix in (".py", ".html")]
     assert files == {str(path.relative_to(hostside)): path.read_text() for path in paths}
     assert {"install.py", "timeline/parse.py", "timeline/page.html"} <= set(files)
+
+
+def test_the_policy_says_who_else_is_sent_the_log_and_nothing_where_nobody_is():
+    assert "siem" not in stdin_of(jail_of({}).command("jail-policy"))
+    spec = stdin_of(
+        jail_of({}, siem=SiemArgs(host="siem.example.org", protocol="tcp", port=514)).command("jail-policy")
+    )
+    assert spec["siem"] == {"format": "rfc5424", "host": "siem.example.org", "port": 514, "protocol": "tcp"}
 
 
 def test_the_policy_has_its_defaults_and_the_version_of_jailctl():
@@ -324,6 +333,7 @@ def test_a_jail_without_users_has_none_in_its_outputs():
         ({"users": {"jack": JACK, "jill": JACK}}, "jail.users.jill.keys.laptop"),
         ({"log_level": "DEBUG"}, "jail.logLevel"),
         ({"umask": "999"}, "jail.umask"),
+        ({"siem": SiemArgs(host="a b")}, "jail.siem.host"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -70,6 +70,26 @@ def test_the_end_of_access_is_read_with_and_without_quotes(stack_config, arrives
     assert config.load().users["jack"].expires == expires
 
 
+def test_a_receiver_of_the_log_is_read_with_its_defaults(stack_config):
+    stack_config({"siem": {"host": "siem.example.org", "ca": keys.CERTIFICATE}})
+    siem = config.load().siem
+    assert siem is not None
+    assert siem.spec() == {
+        "ca": keys.CERTIFICATE,
+        "format": "rfc5424",
+        "host": "siem.example.org",
+        "port": 6514,
+        "protocol": "tls",
+    }
+
+
+def test_a_vm_on_aws_may_reach_the_receiver_of_the_log(stack_config):
+    stack_config({"host": AWS, "siem": {"host": "siem.example.org", "port": 601}})
+    assert config.load().host.keywords["args"].siem_port == 601  # type: ignore[attr-defined]
+    stack_config({"host": AWS})
+    assert config.load().host.keywords["args"].siem_port is None  # type: ignore[attr-defined]
+
+
 def test_a_server_that_exists_is_read_with_its_jump_host(stack_config, engine):
     proxy = {"address": "198.51.100.7", "hostKey": keys.ed25519(2), "port": 2222, "user": "jump"}
     stack_config({"host": {**SERVER, "user": "ops", "privateKey": PRIVATE_KEY, "proxy": proxy}}, secret=True)
@@ -315,6 +335,23 @@ FAULTS = {
     "a misspelt limit": (limited(expire="2026-12-07"), "users.jack.expire", "Did you mean 'expires'?"),
     "an unknown log level": ({"logLevel": "LOUD"}, "logLevel", "'VERBOSE'"),
     "a log level that is a map": ({"logLevel": {"a": "b"}}, "logLevel", "'VERBOSE'"),
+    "a receiver without a host": ({"siem": {"port": 6514}}, "siem.host", "Add it"),
+    "a receiver with its port in the host": ({"siem": {"host": "siem:514"}}, "siem.host", "keys of their own"),
+    "a receiver's port 70000": ({"siem": {"host": "siem", "port": 70000}}, "siem.port", "1 to 65535"),
+    "a receiver by UDP": ({"siem": {"host": "siem", "protocol": "udp"}}, "siem.protocol", "'tls'"),
+    "a receiver's unknown format": ({"siem": {"host": "siem", "format": "cef"}}, "siem.format", "'json'"),
+    "a receiver's misspelt key": ({"siem": {"host": "siem", "portt": 1}}, "siem.portt", "Did you mean 'port'?"),
+    "an authority that is no certificate": ({"siem": {"host": "siem", "ca": "x"}}, "siem.ca", "BEGIN CERTIFICATE"),
+    "an authority without TLS": (
+        {"siem": {"host": "siem", "protocol": "tcp", "ca": keys.CERTIFICATE}},
+        "siem.ca",
+        "protocol: tls",
+    ),
+    "a receiver that is the other stack's": (
+        {"host": {"kind": "stack", "stack": "staging"}, "siem": {"host": "siem"}},
+        "siem",
+        "set it in that stack",
+    ),
     "umask 999": ({"umask": "999"}, "umask", "three octal digits"),
     "umask 022 without quotes": ({"umask": 0o22}, "umask", "quotes"),
 }
