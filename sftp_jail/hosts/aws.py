@@ -42,7 +42,7 @@ INSTANCE_TYPES = {"arm64": "t4g.small", "amd64": "t3.small"}
 
 AWS_ARCHITECTURES = {"arm64": "arm64", "amd64": "x86_64"}
 
-EGRESS = {80: "Debian's packages", 443: "Debian's packages"}
+EGRESS = {80: "Debian packages", 443: "Debian packages"}
 """The TCP ports that the VM may reach; DNS and time come from Amazon's own addresses, which no group filters."""
 
 ROOT_SIZE = 10
