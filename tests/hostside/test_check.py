@@ -78,5 +78,5 @@ def test_whose_access_ends_within_14_days_is_told_and_is_no_difference(jail: Mac
     soon, later = ((today + timedelta(days=days)).isoformat() for days in (12, 16))
     add(jail, "jack", {"expires": soon}, laptop=jack)
     add(jail, "jill", {"expires": later}, laptop=jill)
-    assert check(jail) == (0, {"differences": [], "expiring": [{"username": "jack", "expires": soon}]})
+    assert check(jail) == (0, {"differences": [], "expiring": [{"username": "jack", "expires": soon}], "quotas": []})
     assert jail.jailctl("check") == Done(0, f"no difference\njack: access ends {soon}\n", "")
