@@ -292,7 +292,7 @@ def test_a_quota_changes_its_user_alone_and_what_enforces_it_the_policy_alone():
     after = jail_of({"jack": limited}, quotas="loop")
     assert changed(before, after) == {"jail-jack"}
     assert stdin_of(after.command("jail-jack"))["quota"] == "5GiB"
-    assert changed(after, jail_of({"jack": limited}, quotas="btrfs")) == {"jail-policy"}
+    assert changed(after, jail_of({"jack": limited}, quotas="btrfs")) == {"jail-policy", "jail-confirm"}
     assert "quotas" not in stdin_of(jail_of({"jack": JACK}).command("jail-policy"))
 
 
