@@ -56,7 +56,7 @@ def test_what_was_tampered_with_is_found_and_repaired_by_the_command_that_is_nam
     if code:  # what it has changed of sshd is on trial
         assert [difference["actual"] for difference in report["differences"]] == ["on trial"]
         type_it(jail, report["differences"][0]["remedy"])
-    assert check(jail) == (0, {"differences": [], "expiring": []})
+    assert check(jail) == (0, {"differences": [], "expiring": [], "quotas": []})
     assert jail.sftp("jack", jack, "ls").code == 0
 
 
