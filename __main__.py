@@ -15,6 +15,7 @@ jail = SftpJail(
         umask=settings.umask,
         hardening=settings.hardening,
         siem=settings.siem,
+        quotas=settings.quotas,
         attached=settings.attached,
         force_destroy=settings.force_destroy,
     ),

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Any, Optional
+from typing import Any, Optional, cast
 
 from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
 
@@ -23,23 +23,25 @@ from .hostside.validate import (
     MAKE_A_HASH,
     Invalid,
     check_log_level,
+    check_quotas,
     check_umask,
     check_username,
     normalise_source,
     show,
 )
-from .jail import SiemArgs, users_faults
+from .jail import SiemArgs, quota_faults, users_faults
 from .user import UserArgs
 
 NAMESPACE = "sftp-jail"
 
 HOST_KINDS = ("aws", "existing", "local", "stack")
 
-KEYS = ("forceDestroy", "hardening", "host", "logLevel", "siem", "umask", "users")
+KEYS = ("forceDestroy", "hardening", "host", "logLevel", "quotas", "siem", "umask", "users")
 OF_THE_HOSTS_STACK: dict[str, Any] = {
     "forceDestroy": "false",
     "hardening": None,
     "logLevel": "VERBOSE",
+    "quotas": "auto",
     "siem": {},
     "umask": "022",
 }
@@ -70,7 +72,13 @@ SIEM_EXAMPLE = "{host: siem.example.org, port: 6514, protocol: tls, format: rfc5
 SERVER_EXAMPLE = "{address: staging.example.org, hostKey: 'ecdsa-sha2-nistp256 AAAA...'}"
 SERVER_KEYS = ("address", "hostKey", "port", "privateKey", "user")
 
-USER_KEYS = {"access": "access", "allowFrom": "allow_from", "expires": "expires", "onRemoval": "on_removal"}
+USER_KEYS = {
+    "access": "access",
+    "allowFrom": "allow_from",
+    "expires": "expires",
+    "onRemoval": "on_removal",
+    "quota": "quota",
+}
 """The further keys of a user, and the arguments that they are for `UserArgs`."""
 
 KEYS_EXAMPLE = "{laptop: 'ssh-ed25519 AAAA...'}"
@@ -100,6 +108,9 @@ class Settings:
     siem: Optional[SiemArgs]
     """See `SftpJailArgs.siem`."""
 
+    quotas: Optional[str]
+    """See `SftpJailArgs.quotas`."""
+
     attached: bool
     """See `SftpJailArgs.attached`."""
 
@@ -117,7 +128,14 @@ def load() -> Settings:
     siem = reader.siem(f"{NAMESPACE}:siem", config.get("siem", {}))
     host, demo_keys = reader.host(f"{NAMESPACE}:host", config.get("host", {"kind": "local"}), _sources(config), siem)
     users = reader.users(f"{NAMESPACE}:users", config.get("users", {}), demo_keys)
-    for key, check in (("logLevel", check_log_level), ("umask", check_umask)):
+    attached = _kind(config) == "stack"
+    for key, default in OF_THE_HOSTS_STACK.items() if attached else ():
+        if config.get(key, default) != default:
+            remedy = "Remove it here, and set it in that stack"
+            reader.faults.append(Fault(f"{NAMESPACE}:{key}", "set by the stack that has the host", remedy))
+    if config.get("quotas") == "auto":
+        del config["quotas"]
+    for key, check in (("logLevel", check_log_level), ("quotas", check_quotas), ("umask", check_umask)):
         if key in config:
             reader.faults += examine(f"{NAMESPACE}:{key}", check, config[key])
     for key in ("forceDestroy", "hardening"):
@@ -125,11 +143,9 @@ def load() -> Settings:
         if config.get(key, "false") not in ("true", "false"):
             remedy = "Write one of them"
             reader.faults.append(Fault(f"{NAMESPACE}:{key}", "neither true nor false", remedy, show(config[key])))
-    attached = _kind(config) == "stack"
-    for key, default in OF_THE_HOSTS_STACK.items() if attached else ():
-        if config.get(key, default) != default:
-            remedy = "Remove it here, and set it in that stack"
-            reader.faults.append(Fault(f"{NAMESPACE}:{key}", "set by the stack that has the host", remedy))
+    if not attached and not any(fault.path.startswith(f"{NAMESPACE}:host") for fault in reader.faults):
+        enforced = "quotas" in config or cast("type[Host]", host.func).quotas is not None
+        reader.faults += quota_faults(f"{NAMESPACE}:users", users, enforced)
     raise_any(_printable(reader.faults))
 
     return Settings(
@@ -140,6 +156,7 @@ def load() -> Settings:
         umask=config.get("umask"),
         hardening=config["hardening"] == "true" if "hardening" in config else None,
         siem=siem,
+        quotas=config.get("quotas"),
         attached=attached,
         force_destroy=config.get("forceDestroy") == "true",
     )
@@ -215,7 +232,7 @@ class _Reader:
 
     def host(
         self, path: str, value: object, sources: Sequence[str], siem: Optional[SiemArgs]
-    ) -> tuple[Callable[[str], Host], bool]:
+    ) -> tuple[partial[Any], bool]:
         """What makes the host, and whether a user without any key is given one for the demo.
 
         :param sources: the networks that users come from, for a host with a firewall of its own
@@ -236,7 +253,7 @@ class _Reader:
         # Without its kind there is no telling which keys a host may have.
         return partial(LocalHost, args=LocalHostArgs()), False
 
-    def local_host(self, path: str, value: object) -> tuple[Callable[[str], Host], bool]:
+    def local_host(self, path: str, value: object) -> tuple[partial[Any], bool]:
         """A local host, and whether it has `demoKeys`."""
         spec = self.section(path, value, ["demoKeys", "kind", "release"], "{kind: local}")
         args = LocalHostArgs(release=spec.get("release"))
@@ -263,9 +280,7 @@ class _Reader:
             self.faults.append(Fault(f"{path}.host", "missing", "Add it: the receiver's name or IP address"))
         return args
 
-    def aws_host(
-        self, path: str, value: object, sources: Sequence[str], siem: Optional[SiemArgs]
-    ) -> Callable[[str], Host]:
+    def aws_host(self, path: str, value: object, sources: Sequence[str], siem: Optional[SiemArgs]) -> partial[Any]:
         """A VM on AWS."""
         spec = self.section(path, value, ["kind", *AWS_KEYS], AWS_EXAMPLE)
         self.private_key(path, spec)
@@ -305,13 +320,13 @@ class _Reader:
             remedy = f"Remove it here, and set it with: {set_key}; or use the SSH agent"
             self.faults.append(Fault(f"{path}.privateKey", "a private key that is no secret", remedy))
 
-    def existing_host(self, path: str, value: object) -> Callable[[str], Host]:
+    def existing_host(self, path: str, value: object) -> partial[Any]:
         """A server that exists."""
         spec, server = self.server(path, value, "kind", "proxy")
         proxy = SshServerArgs(**self.server(f"{path}.proxy", spec["proxy"])[1]) if "proxy" in spec else None
         return partial(ExistingHost, args=ExistingHostArgs(**server, proxy=proxy))
 
-    def stack_host(self, path: str, value: object) -> Callable[[str], Host]:
+    def stack_host(self, path: str, value: object) -> partial[Any]:
         """The host of another stack."""
         spec = self.section(path, value, ["kind", "stack"], "{kind: stack, stack: staging}")
         args = StackHostArgs(stack=spec.get("stack", ""))

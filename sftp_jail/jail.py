@@ -14,7 +14,15 @@ from pulumi.runtime.settings import get_monitor
 from .faults import Fault, below, checked, examine, raise_any
 from .hosts import Host
 from .hostside.failure import AGAIN
-from .hostside.validate import SIEM_CHECKS, Invalid, check_log_level, check_umask, check_username, normalise_key
+from .hostside.validate import (
+    SIEM_CHECKS,
+    Invalid,
+    check_log_level,
+    check_quotas,
+    check_umask,
+    check_username,
+    normalise_key,
+)
 from .remote import JAILCTL, command, owner
 from .user import JailUser, JailUserArgs, UserArgs
 
@@ -78,9 +86,13 @@ class SftpJailArgs:
     siem: Optional[SiemArgs] = None
     """Who else is sent the log. Default: nobody."""
 
+    quotas: Optional[pulumi.Input[str]] = None
+    """What enforces users' quotas: `btrfs`, where /sftp is a btrfs; `loop`, a file system of fixed size for each user
+    who has a quota. Default: the host's, which is `btrfs` for a VM on AWS and else nothing."""
+
     attached: bool = False
     """Whether the jail on the host is another stack's, so that this one makes nothing there but its users; log level,
-    umask and hardening are the other stack's then. Default: False."""
+    umask, hardening and quotas are the other stack's then. Default: False."""
 
     force_destroy: bool = False
     """Whether `destroy` goes on where other stacks have users on the host, and removes those, too. It counts once
@@ -95,6 +107,11 @@ class SftpJailArgs:
             yield from examine(f"{path}.umask", check_umask, self.umask)
         if self.siem is not None:
             yield from self.siem.faults(f"{path}.siem")
+        if self.quotas is not None:
+            yield from examine(f"{path}.quotas", check_quotas, self.quotas)
+        if not self.attached:
+            quotas = self.quotas if self.quotas is not None else self.host.quotas
+            yield from quota_faults(f"{path}.users", self.users, quotas is not None)
 
 
 class SftpJail(pulumi.ComponentResource):
@@ -157,6 +174,7 @@ class SftpJail(pulumi.ComponentResource):
         )
         log_level = args.log_level if args.log_level is not None else "VERBOSE"
         umask = args.umask if args.umask is not None else "022"
+        quotas = args.quotas if args.quotas is not None else host.quotas
         spec = pulumi.Output.json_dumps(
             {
                 # A new jailctl applies the jail again, but no user: what the old one did there stands.
@@ -165,6 +183,7 @@ class SftpJail(pulumi.ComponentResource):
                 "hardening": args.hardening if args.hardening is not None else host.ours,
                 "hostKeyType": host.host_key.apply(lambda key: key.split()[0]),
                 "logLevel": checked(f"{name}.logLevel", check_log_level, log_level),
+                **({"quotas": checked(f"{name}.quotas", check_quotas, quotas)} if quotas is not None else {}),
                 "umask": checked(f"{name}.umask", check_umask, umask),
                 **({"siem": args.siem.spec()} if args.siem is not None else {}),
             },
@@ -237,6 +256,17 @@ def users_faults(path: str, users: Mapping[str, UserArgs]) -> Iterator[Fault]:
         yield from examine(below(path, username), check_username, username)
         yield from user.faults(below(path, username))
     yield from _shared_keys(path, users)
+
+
+def quota_faults(path: str, users: Mapping[str, Optional[UserArgs]], enforced: bool) -> Iterator[Fault]:
+    """Which users have a quota that nothing enforces; `path` is the place of the map."""
+    for username, user in users.items() if not enforced else ():
+        if user is not None and user.quota is not None:
+            yield Fault(
+                f"{below(path, username)}.quota",
+                "nothing on this host is known to enforce it",
+                "Set quotas: btrfs if /sftp is a btrfs there, else quotas: loop",
+            )
 
 
 def _shared_keys(path: str, users: Mapping[str, UserArgs]) -> Iterator[Fault]:

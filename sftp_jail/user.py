@@ -17,6 +17,7 @@ from .hostside.validate import (
     check_key_label,
     check_on_removal,
     check_password_hash,
+    check_quota,
     check_username,
     normalise_expiry,
     normalise_key,
@@ -52,6 +53,10 @@ class UserArgs:
     """What becomes of the uploads when the user is removed: `archive`, one tar file with its manifest; `keep`, the
     files as they are, for root alone; `delete`. It counts once `up` has put it into the state. Default: archive."""
 
+    quota: Optional[str] = None
+    """How much all uploads of the user may take together, in KiB, MiB, GiB or TiB: `5GiB`. The host must be able to
+    enforce it, see `SftpJailArgs.quotas`. Default: no limit."""
+
     identity_file: Optional[str] = None
     """The private key's path on this computer, named in the `sftp` output. Default: left to the client."""
 
@@ -74,6 +79,7 @@ class UserArgs:
         for key, check, value in (
             ("access", check_access, self.access),
             ("onRemoval", check_on_removal, self.on_removal),
+            ("quota", check_quota, self.quota),
         ):
             if value is not None:
                 yield from examine(f"{path}.{key}", check, value)
@@ -189,6 +195,7 @@ def _limits(user: UserArgs) -> dict[str, object]:
         "allowFrom": sorted({normalise_source(network) for network in user.allow_from}) if user.allow_from else None,
         "expires": normalise_expiry(user.expires) if user.expires is not None else None,
         "onRemoval": user.on_removal,
+        "quota": user.quota,
     }
     return {key: value for key, value in given.items() if value is not None}
 

@@ -98,6 +98,12 @@ class Machine:
             "adminKey": self.admin_key.public,
             "hostKeyFile": str(self.host_key.path),
         }
+        self.address = self.boot()
+        self.known_hosts = folder / "known_hosts"
+        self.known_hosts.write_text(f"{self.address} {self.host_key.public}\n")
+
+    def boot(self) -> str:
+        """Boot it; its address."""
         env = {**os.environ, "SFTP_JAIL_UNTIL_PID": str(os.getpid())}
         done = subprocess.run(
             [sys.executable, MACHINE, "start"],
@@ -107,9 +113,7 @@ class Machine:
             env=env,
             check=True,
         )
-        self.address: str = json.loads(done.stdout)["address"]
-        self.known_hosts = folder / "known_hosts"
-        self.known_hosts.write_text(f"{self.address} {self.host_key.public}\n")
+        return json.loads(done.stdout)["address"]
 
     def stop(self) -> None:
         """Stop it; nothing of it is left."""

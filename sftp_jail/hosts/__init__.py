@@ -1,7 +1,7 @@
 """The contract of a host: whatever makes the machine, these few things are all that a jail asks of it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Optional
+from typing import Any, ClassVar, Optional
 
 import pulumi
 from pulumi_command.remote import ConnectionArgs, ProxyConnectionArgs
@@ -20,6 +20,10 @@ class Host(pulumi.ComponentResource):
 
     ours: bool = False
     """Whether the machine is there for the jail alone, so that its sshd may be hardened as a whole."""
+
+    quotas: ClassVar[Optional[str]] = None
+    """What enforces users' quotas on such a machine where nothing else is said (`SftpJailArgs.quotas`); None: nothing
+    that we know to be there."""
 
     address: pulumi.Output[str]
     """Where clients reach its SSH server: an IP address or a name."""

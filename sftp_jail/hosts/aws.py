@@ -225,6 +225,7 @@ class AwsHost(Host):
     """
 
     ours = True
+    quotas = "btrfs"
 
     def __init__(self, name: str, args: AwsHostArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
         raise_any(args.faults(name))

@@ -50,7 +50,7 @@ LINK_PREFIX = "sj-"
 
 PACKAGES = (
     *("systemd", "systemd-sysv", "libpam-systemd", "dbus", "openssh-server", "sudo"),
-    *("rsyslog", "logrotate", "python3", "iproute2", "procps"),
+    *("rsyslog", "logrotate", "python3", "iproute2", "procps", "btrfs-progs", "e2fsprogs"),
 )
 
 TOOLS = {"mmdebstrap": "mmdebstrap", "systemd-nspawn": "systemd-container", "ip": "iproute2", "nsenter": "util-linux"}
@@ -432,11 +432,16 @@ def sole_supervisor(directory: Path) -> Iterator[None]:
         yield
 
 
-def mount(rootfs: Path, directory: Path) -> Path:
-    """The machine's own view of the root file system, in a mount namespace that ends with this process."""
+def own_mounts() -> None:
+    """Have what is mounted from now on be seen by this process and its children alone, and end with them."""
     if ctypes.CDLL(None, use_errno=True).unshare(0x00020000):  # CLONE_NEWNS, sched.h
         raise Problem(f"no mount namespace: {os.strerror(ctypes.get_errno())}")
     call("mount", "--make-rprivate", "/")
+
+
+def mount(rootfs: Path, directory: Path) -> Path:
+    """The machine's own view of the root file system, in a mount namespace that ends with this process."""
+    own_mounts()
     root, upper, work = (directory / name for name in ("root", "upper", "work"))
     for folder in (root, upper, work):
         folder.mkdir(exist_ok=True)

@@ -19,6 +19,7 @@ from . import (
     lock,
     notes,
     process,
+    quota,
     report,
     spec,
     sshd,
@@ -34,6 +35,7 @@ def jail_differences(jail: Jail) -> Iterator[Difference]:
     """The host: what must be there before a user, then sshd, then every user that it already has."""
     yield from chroot.differences()
     yield from state.folder_differences()
+    yield from quota.differences(jail)
     yield from accounts.group_differences(wanted=True)
     yield from keys.differences()
     yield from audit.differences(jail)
@@ -79,12 +81,14 @@ def jail_removal_differences() -> Iterator[Difference]:
     yield from audit.removal_differences()
     yield from accounts.group_differences(wanted=False)
     yield from keys.removal_differences()
+    yield from quota.removal_differences()
     yield from state.jail_differences(None)
     yield from chroot.removal_differences()
 
 
 def user_differences(user: User, jail: Jail) -> Iterator[Difference]:
     """One user. The keys come last: nobody logs in before everything that confines and records him is there."""
+    yield from quota.user_differences(user, jail)
     yield from accounts.user_differences(user)
     yield from chroot.user_differences(user)
     yield from audit.user_differences(user)
@@ -99,12 +103,14 @@ def user_removal_differences(user: User) -> Iterator[Difference]:
     yield from accounts.closing_differences(user)
     if process.of(user.uid):
         yield Difference(f"processes of {user.username}", "running", "ended", lambda: process.end(user.uid))
+    yield from quota.whole_differences(user)
     yield from archive.differences(user)
     yield from accounts.removal_differences(user)
     # A login that was under way when the keys went has an account no more, but may have a process.
     process.end(user.uid)
     if user.password_hash is not None:
         yield from sshd.address_differences(other for other in state.users() if other.username != user.username)
+    yield from quota.removal_differences_of(user)
     yield from chroot.user_removal_differences(user)
     yield from audit.user_removal_differences(user)
     yield Difference(f"record of {user.username}", "there", "gone", lambda: state.forget_user(user.username))
@@ -213,7 +219,7 @@ def apply_user() -> list[str]:
 
 def remove_user() -> list[str]:
     """End a user's access and sessions, archive his uploads, and delete his account."""
-    username, owner, _ = spec.read_user(sys.stdin)
+    username, owner, *_ = spec.read_user(sys.stdin)
     with lock.held():
         user = state.user(username)
         if user is None or user.owner != owner:
@@ -342,6 +348,15 @@ def _stray_differences() -> Iterator[Difference]:
             )
 
 
+def mount() -> list[str]:
+    """For the boot: mount the file systems of users who have them as a quota."""
+    with lock.held():
+        failures = quota.mount_all()
+    if failures:
+        raise Failure(f"not mounted: {'; '.join(failures)}", "Nobody can upload there until they are")
+    return []
+
+
 def expire() -> list[str]:
     """For the timer: end the access of everybody whose time is over."""
     lines = expiry.end_sessions()
@@ -389,6 +404,7 @@ VERBS: dict[str, Callable[..., list[str]]] = {
     "repair": repair,
     "check": check,
     "expire": expire,
+    "mount": mount,
     "relink": relink,
 }
 
@@ -398,7 +414,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="jailctl",
         description="Make this server what the jail's specs say.",
-        epilog="All but repair, check, expire, relink, rollback and timeline read their spec, JSON, from stdin.",
+        epilog="All but repair, check, expire, mount, relink, rollback and timeline read their spec, JSON, from stdin.",
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, verb in VERBS.items():

@@ -11,6 +11,9 @@ from typing import Optional
 from .difference import Difference, refusal
 from .failure import Failure
 
+UNFINISHED = ".sftp-jail-"
+"""How the name of a file begins that is being written; the process id follows."""
+
 
 def read(path: str) -> Optional[str]:
     """The file's text, or None where there is none; bytes that are not UTF-8 survive a write back."""
@@ -32,7 +35,8 @@ def write(path: str, text: str, mode: Optional[int] = None) -> None:
     if mode is None:
         mode = stat.S_IMODE(before.st_mode) if before else 0o644
     folder = os.path.dirname(path)
-    fd, temporary = tempfile.mkstemp(prefix=".sftp-jail-", dir=folder)
+    sweep(folder)
+    fd, temporary = tempfile.mkstemp(prefix=f"{UNFINISHED}{os.getpid()}-", dir=folder)
     try:
         with open(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
@@ -50,8 +54,17 @@ def write(path: str, text: str, mode: Optional[int] = None) -> None:
 
 def remove(path: str) -> None:
     """Remove the file if it is there."""
+    folder = os.path.dirname(path)
+    sweep(folder)
     Path(path).unlink(missing_ok=True)
-    sync(os.path.dirname(path))
+    sync(folder)
+
+
+def sweep(folder: str) -> None:
+    """Remove from the folder what a run that was killed had begun to write."""
+    for name in os.listdir(folder):
+        if name.startswith(UNFINISHED) and not os.path.exists(f"/proc/{name[len(UNFINISHED) :].split('-')[0]}"):
+            Path(folder, name).unlink(missing_ok=True)
 
 
 def put(texts: dict[str, Optional[str]]) -> None:

@@ -20,10 +20,12 @@ class Tenancy(NamedTuple):
 def read_jail(stdin: TextIO) -> tuple[Jail, Tenancy]:
     """The spec of the jail; its `jailctl`, a version, is there so that an upgrade applies the jail again."""
     fields = {"jailctl", "logLevel", "umask", "hardening", "hostKeyType", "owner", "forceDestroy"}
-    spec = _read(stdin, fields, {"siem"})
+    spec = _read(stdin, fields, {"quotas", "siem"})
     _check("logLevel", validate.check_log_level, spec["logLevel"])
     _check("umask", validate.check_umask, spec["umask"])
     _check("hostKeyType", validate.check_key_type, spec["hostKeyType"])
+    if "quotas" in spec:
+        _check("quotas", validate.check_quotas, spec["quotas"])
     if "siem" in spec:
         _check_siem(spec["siem"])
     tenancy = _tenancy(spec)
@@ -35,6 +37,7 @@ def read_jail(stdin: TextIO) -> tuple[Jail, Tenancy]:
         _flag(spec, "hardening"),
         spec["hostKeyType"],
         spec.get("siem"),
+        spec.get("quotas"),
     )
     return jail, tenancy
 
@@ -127,6 +130,7 @@ GRANT: dict[str, tuple[str, Callable[[object], object]]] = {
     "allowFrom": ("allow_from", _sources),
     "expires": ("expires", validate.normalise_expiry),
     "onRemoval": ("on_removal", _choice(validate.check_on_removal)),
+    "quota": ("quota", _choice(validate.check_quota)),
 }
 """By the entry in stdin: the field of `User`, and what checks a value and makes it the field's."""
 

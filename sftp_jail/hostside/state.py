@@ -37,7 +37,8 @@ LAST_POSSIBLE_ID = 99999
 class Jail(NamedTuple):
     """The policy of the host: how much internal-sftp logs, and the umask of uploads; the stack that has the host, and
     the machine that it was applied to; whether sshd is hardened as a whole, and the type of the host key by which the
-    deployer knows the machine; who else is sent the log (`validate.check_siem`)."""
+    deployer knows the machine; who else is sent the log (`validate.check_siem`); `quotas`, the kind of users' quotas,
+    `btrfs` or `loop`."""
 
     log_level: str
     umask: str
@@ -46,6 +47,7 @@ class Jail(NamedTuple):
     hardening: bool = False
     host_key_type: str = ""
     siem: Optional[dict[str, Any]] = None
+    quotas: Optional[str] = None
 
 
 class User(NamedTuple):
@@ -64,6 +66,7 @@ class User(NamedTuple):
     allow_from: Optional[list[str]] = None
     access: str = "read-write"
     on_removal: str = "archive"
+    quota: Optional[str] = None
 
     @property
     def has_expired(self) -> bool:

@@ -448,6 +448,64 @@ def check_umask(value: object) -> None:
         raise Invalid("a umask that takes rights from the file's owner", "Let it begin with 0, e.g. '027'", show(value))
 
 
+UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+DECIMAL_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+MIN_QUOTA = 16 << 20
+"""16MiB: below it a file system's own bookkeeping leaves little room."""
+
+MAX_QUOTA = 1 << 50
+
+QUOTA = re.compile(rf"(0|[1-9][0-9]{{0,15}})({'|'.join(UNITS)})")
+
+
+def check_quota(value: object) -> None:
+    """How much a user may store, e.g. '5GiB'; raises `Invalid`."""
+    remedy = "Write a whole number and KiB, MiB, GiB or TiB, e.g. '5GiB'"
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        raise Invalid("a bare number, which does not say of what", remedy, show(value))
+    if not isinstance(value, str):
+        raise Invalid("not a size", remedy, show(value))
+    if value.lstrip().startswith("-"):
+        raise Invalid("less than nothing", remedy, show(value))
+    ambiguous = re.fullmatch(r"([1-9][0-9]{0,15}) ?([KMGT])B?", value, re.IGNORECASE)
+    if ambiguous:
+        number, letter = int(ambiguous[1]), ambiguous[2].upper()
+        decimal, binary = number * DECIMAL_UNITS[f"{letter}B"], number * UNITS[f"{letter}iB"]
+        raise Invalid(
+            f"either {decimal} or {binary} bytes, depending on whom one asks",
+            f"Write '{number}{letter}iB' for {binary} bytes, or '{max(decimal >> 20, 1)}MiB' for the other",
+            show(value),
+        )
+    if not QUOTA.fullmatch(value):
+        raise Invalid("not a size", remedy, show(value))
+    size = quota_bytes(value)
+    if not size:
+        raise Invalid("no room at all", "Leave quota out for no limit, or give at least 16MiB", show(value))
+    if not MIN_QUOTA <= size <= MAX_QUOTA:
+        raise Invalid("not a size that can be enforced", "Give at least 16MiB and at most 1024TiB", show(value))
+
+
+def quota_bytes(value: str) -> int:
+    """A size that `check_quota` accepts, in bytes."""
+    found = QUOTA.fullmatch(value)
+    assert found is not None, value
+    return int(found[1]) * UNITS[found[2]]
+
+
+QUOTAS = ("btrfs", "loop")
+
+
+def check_quotas(value: object) -> None:
+    """What enforces users' quotas on a host; raises `Invalid`."""
+    if not isinstance(value, str) or value not in QUOTAS:
+        raise Invalid(
+            "nothing that enforces quotas",
+            "Use 'btrfs' where /sftp is a btrfs, or 'loop', a file system of fixed size for each user",
+            show(value),
+        )
+
+
 # Servers
 
 ADDRESS = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.:-]{0,252}[A-Za-z0-9_.])?")

@@ -218,7 +218,7 @@ def test_another_vm_has_the_same_volume_address_key_users_and_files(aws: Aws) ->
     config = yaml.safe_load((ROOT / "stacks/Pulumi.jack.yaml").read_text())["config"]
     jill = project.key("jill", "laptop")
     config["sftp-jail:host"]["stack"] = STACK
-    config["sftp-jail:users"] = {"jill": {"keys": {"laptop": jill.public}}}
+    config["sftp-jail:users"] = {"jill": {"keys": {"laptop": jill.public}, "quota": "32MiB"}}
     project.write("jill", config)
     assert project("stack", "init", "jill", "--no-select").code == 0
     done = project("up", "--yes", "--skip-preview", "--stack", "jill")
@@ -249,9 +249,14 @@ def test_another_vm_has_the_same_volume_address_key_users_and_files(aws: Aws) ->
     assert aws.sftp("joan", joan, "ls").code != 0
     assert "uploads/joans" in aws.root("sh", "-c", "'tar tf /sftp/archive/joan-*.tar'")
     assert aws.root(*owners) == files
-    assert aws.root("/usr/local/sbin/jailctl", "check") == "no difference\n"
+    assert aws.root("/usr/local/sbin/jailctl", "check").startswith("no difference\njill: ")
     assert "mine" in aws.sftp("jack", jack(aws), "ls").out
     assert aws.sftp("jill", jill, "put /etc/hostname more").code == 0
+    # Her quota is the volume's, too.
+    big = project.folder / "big"
+    big.write_bytes(bytes(40 << 20))
+    assert "Failure" in aws.sftp("jill", jill, f"put {big} big").err
+    assert aws.sftp("jill", jill, "rm big").code == 0
     assert " jill " in aws.root("cat", "/var/log/sftp.log")
     # Neither stack has anything left to do.
     for stack in (STACK, "jill"):

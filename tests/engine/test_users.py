@@ -147,13 +147,18 @@ def kill_up(project: Project, after: int) -> bool:
     return running.returncode == -signal.SIGKILL
 
 
-def test_five_faults_are_one_error_that_lists_them_all_and_nothing_is_made(project: Project) -> None:
+def test_six_faults_are_one_error_that_lists_them_all_and_nothing_is_made(project: Project) -> None:
     good = dict(project.config)
     before = resources_kept(project)
-    key = project.key("jill", "laptop").public
+    key, other = project.key("jill", "laptop").public, project.key("zoe", "laptop").public
     project.config = {
         **good,
-        "sftp-jail:users": {"Bob": {"keys": {"a": key}}, "joan": {"keys": {"a": "ssh-dss AAAA"}}, "ann": {}},
+        "sftp-jail:users": {
+            "Bob": {"keys": {"a": key}},
+            "joan": {"keys": {"a": "ssh-dss AAAA"}},
+            "ann": {},
+            "zoe": {"keys": {"a": other}, "quota": "5GiB"},
+        },
         "sftp-jail:umask": "999",
         "sftp-jail:logLevl": "INFO",
     }
@@ -163,7 +168,7 @@ def test_five_faults_are_one_error_that_lists_them_all_and_nothing_is_made(proje
     project.write()
     assert done.code != 0
     text = done.out + done.err
-    for words in ("users.Bob", "users.joan.keys.a", "users.ann", "umask", "logLevl"):
+    for words in ("users.Bob", "users.joan.keys.a", "users.ann", "users.zoe.quota", "umask", "logLevl"):
         assert words in text, text
     assert "Traceback" not in text
     assert resources_kept(project) == before

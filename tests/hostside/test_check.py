@@ -56,7 +56,7 @@ def test_what_was_tampered_with_is_found_and_repaired_by_the_command_that_is_nam
     if code:  # what it has changed of sshd is on trial
         assert [difference["actual"] for difference in report["differences"]] == ["on trial"]
         type_it(jail, report["differences"][0]["remedy"])
-    assert check(jail) == (0, {"differences": [], "expiring": []})
+    assert check(jail) == (0, {"differences": [], "expiring": [], "quotas": []})
     assert jail.sftp("jack", jack, "ls").code == 0
 
 
@@ -78,5 +78,5 @@ def test_whose_access_ends_within_14_days_is_told_and_is_no_difference(jail: Mac
     soon, later = ((today + timedelta(days=days)).isoformat() for days in (12, 16))
     add(jail, "jack", {"expires": soon}, laptop=jack)
     add(jail, "jill", {"expires": later}, laptop=jill)
-    assert check(jail) == (0, {"differences": [], "expiring": [{"username": "jack", "expires": soon}]})
+    assert check(jail) == (0, {"differences": [], "expiring": [{"username": "jack", "expires": soon}], "quotas": []})
     assert jail.jailctl("check") == Done(0, f"no difference\njack: access ends {soon}\n", "")

@@ -286,6 +286,16 @@ def test_confirm_is_run_again_once_and_only_when_it_asks_for_it():
     assert not again("dial tcp: connection refused")
 
 
+def test_a_quota_changes_its_user_alone_and_what_enforces_it_the_policy_alone():
+    limited = UserArgs(keys=JACK.keys, quota="5GiB")
+    before = jail_of({"jack": JACK}, quotas="loop")
+    after = jail_of({"jack": limited}, quotas="loop")
+    assert changed(before, after) == {"jail-jack"}
+    assert stdin_of(after.command("jail-jack"))["quota"] == "5GiB"
+    assert changed(after, jail_of({"jack": limited}, quotas="btrfs")) == {"jail-policy", "jail-confirm"}
+    assert "quotas" not in stdin_of(jail_of({"jack": JACK}).command("jail-policy"))
+
+
 # Outputs
 
 
@@ -334,6 +344,9 @@ def test_a_jail_without_users_has_none_in_its_outputs():
         ({"log_level": "DEBUG"}, "jail.logLevel"),
         ({"umask": "999"}, "jail.umask"),
         ({"siem": SiemArgs(host="a b")}, "jail.siem.host"),
+        ({"quotas": "xfs"}, "jail.quotas"),
+        ({"users": {"jack": UserArgs(keys=JACK.keys, quota="5GB")}, "quotas": "loop"}, "jail.users.jack.quota"),
+        ({"users": {"jack": UserArgs(keys=JACK.keys, quota="5GiB")}}, "jail.users.jack.quota"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

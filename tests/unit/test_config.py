@@ -149,6 +149,14 @@ def test_the_stack_files_are_accepted(path, stack_config):
     assert config.load().users
 
 
+def test_a_quota_is_accepted_where_something_enforces_it(stack_config):
+    for kind, quotas in (({}, "loop"), ({"host": SERVER}, "btrfs"), ({"host": AWS}, "auto"), ({"host": STACK}, "auto")):
+        stack_config({**kind, **limited(quota="5GiB"), "quotas": quotas})
+        settings = config.load()
+        assert settings.users["jack"].quota == "5GiB"
+        assert settings.quotas == (None if quotas == "auto" else quotas)
+
+
 def test_the_schema_in_the_project_file_has_the_keys_that_are_read(stack_config, faults):
     schema = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
     stack_config({key: entry["default"] for key, entry in schema.items()})
@@ -331,6 +339,20 @@ FAULTS = {
     "sources that are a word": (limited(allowFrom="10.0.0.0/8"), "users.jack.allowFrom", "['203.0.113.0/24']"),
     "an unknown access": (limited(access="write-only"), "users.jack.access", "'upload-only'"),
     "an access that is a list": (limited(access=["read-only"]), "users.jack.access", "'upload-only'"),
+    "a quota that is a number": ({"quotas": "loop", **limited(quota=5)}, "users.jack.quota", "'5GiB'"),
+    "a quota in decimal units": (
+        {"quotas": "loop", **limited(quota="5GB")},
+        "users.jack.quota",
+        "'5GiB' for 5368709120",
+    ),
+    "a quota that nothing enforces": (limited(quota="5GiB"), "users.jack.quota", "Set quotas: btrfs"),
+    "a quota that a server may not enforce": (
+        {"host": SERVER, **limited(quota="5GiB")},
+        "users.jack.quota",
+        "else quotas: loop",
+    ),
+    "nothing that enforces quotas": ({"quotas": "xfs"}, "quotas", "'btrfs' where"),
+    "quotas of the host's stack": ({"host": STACK, "quotas": "loop"}, "quotas", "set it in that stack"),
     "an unknown end of uploads": (limited(onRemoval="burn"), "users.jack.onRemoval", "'archive'"),
     "a misspelt limit": (limited(expire="2026-12-07"), "users.jack.expire", "Did you mean 'expires'?"),
     "an unknown log level": ({"logLevel": "LOUD"}, "logLevel", "'VERBOSE'"),

@@ -256,3 +256,72 @@ def test_a_umask_written_as_a_number_is_refused_with_the_word_to_quote_it():
 @pytest.mark.parametrize("umask", ["777", "722", "400"])
 def test_a_umask_that_shuts_out_the_owner_is_refused(umask):
     assert "owner" in refusal(validate.check_umask, umask).message
+
+
+# Quotas
+
+
+@pytest.mark.parametrize(
+    ("quota", "size"),
+    [("16MiB", 2**24), ("16384KiB", 2**24), ("5GiB", 5 * 2**30), ("1TiB", 2**40), ("1024TiB", 2**50)],
+)
+def test_a_quota_in_binary_units_is_accepted_and_counts_in_bytes(quota, size):
+    validate.check_quota(quota)
+    assert validate.quota_bytes(quota) == size
+
+
+@pytest.mark.parametrize(
+    "quota",
+    [
+        "5 GiB",
+        "5gib",
+        "5.5GiB",
+        "GiB",
+        "",
+        "05GiB",
+        "1e3GiB",
+        "\uff15GiB",
+        "5GiB\n",
+        "NaN",
+        "NaNGiB",
+        "inf",
+        None,
+        True,
+        [5],
+    ],
+)
+def test_what_is_no_size_is_refused_as_a_quota(quota):
+    assert "e.g. '5GiB'" in refusal(validate.check_quota, quota).remedy
+
+
+@pytest.mark.parametrize("quota", ["5GB", "5gb", "5G", "5g", "5 GB"])
+def test_a_quota_in_other_units_is_refused_with_both_of_its_readings(quota):
+    refused = refusal(validate.check_quota, quota)
+    assert "5000000000 or 5368709120 bytes" in refused.message
+    assert "'5GiB' for 5368709120 bytes" in refused.remedy
+    assert "'4768MiB' for the other" in refused.remedy
+
+
+@pytest.mark.parametrize("quota", [5, 5.5, -1, 0, float("nan"), float("inf")])
+def test_a_bare_number_is_refused_as_a_quota(quota):
+    assert "a bare number" in refusal(validate.check_quota, quota).message
+
+
+@pytest.mark.parametrize(
+    ("quota", "message"),
+    [
+        ("0GiB", "no room at all"),
+        ("0KiB", "no room at all"),
+        ("-5GiB", "less than nothing"),
+        ("1MiB", "not a size that can be enforced"),
+        ("1025TiB", "not a size that can be enforced"),
+        ("9999999999999999TiB", "not a size that can be enforced"),
+    ],
+)
+def test_a_quota_that_cannot_be_one_is_refused_by_its_reason(quota, message):
+    assert refusal(validate.check_quota, quota).message == message
+
+
+@pytest.mark.parametrize("quotas", ["xfs", "BTRFS", "", None, ["btrfs"]])
+def test_what_enforces_quotas_is_btrfs_or_loop(quotas):
+    assert "'btrfs' where /sftp is a btrfs, or 'loop'" in refusal(validate.check_quotas, quotas).remedy
