@@ -505,6 +505,23 @@ def test_rules_of_every_kind_are_ones_that_nft_takes(server: Server, second: Vm)
     ec2.delete_security_group(GroupId=group)
 
 
+@pytest.mark.parametrize("direction", ["ingress", "egress"])
+def test_a_description_that_ec2_does_not_take_is_refused(server: Server, direction: str) -> None:
+    group = new_group(server.ec2, f"described-{direction}")
+    authorize = getattr(server.ec2, f"authorize_security_group_{direction}")
+    for description, taken in (("for Debian's packages", False), ("SSH for users; [all] of them", True)):
+        source = {"CidrIp": "10.213.1.0/24", "Description": description}
+        kind = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [source]}
+        if taken:
+            authorize(GroupId=group, IpPermissions=[kind])
+        else:
+            with pytest.raises(ClientError, match="Invalid rule description"):
+                authorize(GroupId=group, IpPermissions=[kind])
+    server.ec2.delete_security_group(GroupId=group)
+    with pytest.raises(ClientError, match="InvalidParameterValue"):
+        server.ec2.create_security_group(GroupName="odd", Description="Debian's")
+
+
 @pytest.mark.parametrize("end", ["SIGTERM", "SIGKILL", "owner"])
 def test_a_server_that_ends_however_leaves_nothing_that_runs(tmp_path: Path, owner: int, end: str) -> None:
     with Server(tmp_path / "ec2", owner) as server:

@@ -6,6 +6,7 @@ Where moto accepts what EC2 refuses, and a machine would show it, it is refused 
 
 import base64
 import ipaddress
+import re
 import sys
 import threading
 import traceback
@@ -28,6 +29,9 @@ LOCK = threading.RLock()
 """Held from a request's arrival until it is answered."""
 
 USER_DATA_BYTES = 16384
+
+DESCRIPTION = re.compile(r"[A-Za-z0-9. _\-:/()#,@\[\]+=&;{}!$*]{0,255}")
+"""Of a security group, and of a rule of one (IpRange, API reference)."""
 
 READING = ("Describe", "Get")
 
@@ -266,6 +270,27 @@ class Api(EC2Response):
 
     # Security groups
 
+    def create_security_group(self) -> ActionResult:
+        """Make it."""
+        refuse_description(self._get_param("Description"))
+        return super().create_security_group()
+
+    def authorize_security_group_ingress(self) -> ActionResult:
+        """Let something in."""
+        self._refuse_descriptions_of_rules()
+        return super().authorize_security_group_ingress()
+
+    def authorize_security_group_egress(self) -> ActionResult:
+        """Let something out."""
+        self._refuse_descriptions_of_rules()
+        return super().authorize_security_group_egress()
+
+    def _refuse_descriptions_of_rules(self) -> None:
+        for permission in self._get_param("IpPermissions", []):
+            for kind in ("IpRanges", "Ipv6Ranges", "PrefixListIds", "Groups"):
+                for source in permission.get(kind, []):
+                    refuse_description(source.get("Description"))
+
     def delete_security_group(self) -> ActionResult:
         """Forget it, if nothing has it."""
         wanted = (self._get_param("GroupId"), self._get_param("GroupName"))
@@ -283,6 +308,13 @@ def decoded(user_data: Any) -> bytes:
         return Base64EncodedString(str(user_data)).decode("latin-1").encode("latin-1") if user_data else b""
     except ValueError:
         return b""
+
+
+def refuse_description(text: Any) -> None:
+    """Say that it has a character which EC2 does not take."""
+    if text and not DESCRIPTION.fullmatch(text):
+        allowed = "strings less than 256 characters from the following set: a-zA-Z0-9. _-:/()#,@[]+=&;{}!$*"
+        raise EC2ClientError("InvalidParameterValue", f"Invalid rule description. Valid descriptions are {allowed}")
 
 
 def refuse_state(instance: Instance) -> None:
