@@ -189,9 +189,8 @@ def _refuse_to_leave_others(tenancy: spec.Tenancy) -> None:
 def apply_user() -> list[str]:
     """Give a user access, or change it."""
     username, owner, grant = spec.read_user(sys.stdin)
-    with lock.held():
+    with confirm.lock_held_after_trial():
         known = state.user(username)
-        confirm.require_held()
         jail = _jail()
         if known is not None:
             # What the stack that had the host before has left behind is the next one's.
@@ -266,14 +265,12 @@ def remove_password() -> list[str]:
 
 
 def _set_password(username: str, password_hash: Optional[str]) -> list[str]:
-    with lock.held():
+    with lock.held() if password_hash is None else confirm.lock_held_after_trial():
         user = state.user(username)
         if user is None or user.pending:
             if password_hash is None:
                 return []
             raise Failure(f"there is no user {username}", "Run apply-user first")
-        if password_hash is not None:
-            confirm.require_held()
         return _apply(user._replace(password_hash=password_hash), _jail(), user)
 
 

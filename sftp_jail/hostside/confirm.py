@@ -6,6 +6,7 @@ ends the trial. What is kept lies on the machine's own disk, not beside the jail
 not there, or on another machine by then. A reboot ends a trial, too: the old files are back before sshd starts.
 """
 
+import contextlib
 import json
 import os
 import time
@@ -161,12 +162,25 @@ def _end() -> None:
         services.act("stop", TIMER)
 
 
-def require_held() -> None:
-    """`Failure` unless sshd's configuration is confirmed: until then, nobody is given access."""
+@contextlib.contextmanager
+def lock_held_after_trial() -> Iterator[None]:
+    """Hold the server's lock while sshd's configuration is confirmed; `Failure` where it is not. Until then, nobody is
+    given access, but whoever is to be may wait for it: another stack's `up` may have begun the trial."""
+    deadline = time.monotonic() + PATIENCE + 30
+    while True:
+        with lock.held():
+            if trial() is None or time.monotonic() > deadline:
+                _require_held()
+                yield
+                return
+        time.sleep(0.2)
+
+
+def _require_held() -> None:
     if trial() is not None:
         raise Failure(
             "sshd's configuration is new and not confirmed, so nobody is given access yet",
-            f"Try again: within two minutes it is confirmed, or the old one is back. {RUN_UP}",
+            f"See: systemctl status {TIMER}. {RUN_UP}",
         )
     when = _rolled_back()
     if when is not None:

@@ -3,12 +3,13 @@
 import contextlib
 import json
 import subprocess
+import sys
 from collections.abc import Iterator
 
 import paramiko  # type: ignore[import-untyped]
 import pytest
 
-from tests.conftest import Done, Key, Machine, call, until
+from tests.conftest import MACHINE, Done, Key, Machine, call, until
 from tests.hostside.conftest import JAIL, add, spec
 
 JAILCTL = "/usr/local/sbin/jailctl"
@@ -65,6 +66,20 @@ def impatient(machine: Machine) -> Iterator[None]:
         machine.root("systemctl", "daemon-reload")
 
 
+@contextlib.contextmanager
+def asked_for(machine: Machine, user: dict) -> Iterator["subprocess.Popen[str]"]:
+    """A user whom another stack asks for while a trial is under way."""
+    argv = [sys.executable, str(MACHINE), "run", machine.spec["directory"], "--", JAILCTL, "apply-user"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as waiting:
+        assert waiting.stdin is not None
+        waiting.stdin.write(json.dumps(user))
+        waiting.stdin.close()
+        waiting.stdin = None
+        until(lambda: "jailctl apply-user" in machine.run("ps", "-eo", "args").out, "somebody who waits")
+        yield waiting
+        waiting.kill()
+
+
 def rolled_back(machine: Machine) -> None:
     until(lambda: machine.run("test", "-e", TRIAL).code != 0, "the server's own rollback")
 
@@ -84,12 +99,13 @@ def test_a_configuration_that_shuts_the_administrator_out_is_taken_back_by_the_s
         apply(server, HARDENED)
         assert "no matching key exchange" in confirm(server, HARDENED, *OLD_CLIENT).err
         assert "on trial" in server.jailctl("check").out
-        refused = server.jailctl("apply-user", spec("jill", laptop=jill))
-        assert refused.code == 1
-        assert "not confirmed, so nobody is given access yet" in refused.err
-        assert server.sftp("jack", jack, "ls").code == 0
-        with impatient(server):
-            rolled_back(server)
+        with asked_for(server, spec("jill", laptop=jill)) as waiting:
+            assert server.sftp("jack", jack, "ls").code == 0
+            assert waiting.poll() is None
+            with impatient(server):
+                rolled_back(server)
+            assert "was rolled back at 20" in waiting.communicate(timeout=60)[1]
+            assert waiting.returncode == 1
         session.communicate("put /etc/hostname after\n", timeout=20)
         assert session.returncode == 0
     assert drop_in(server) == before
@@ -115,11 +131,14 @@ def test_a_confirmation_that_comes_too_late_applies_again_and_the_next_connectio
     assert late.code == 1
     assert "has been applied again. Run confirm again, over a new connection." in late.err
     assert "-u0027" in drop_in(server)
-    assert "not confirmed" in server.jailctl("apply-user", spec("jack", laptop=jack)).err
-    done = confirm(server, CHANGED)
-    assert done.code == 0, done
+    with asked_for(server, spec("jack", laptop=jack)) as waiting:
+        assert server.run("id", "jack").code != 0
+        assert waiting.poll() is None
+        done = confirm(server, CHANGED)
+        assert done.code == 0, done
+        assert waiting.communicate(timeout=60)[1] == ""
+        assert waiting.returncode == 0
     assert server.jailctl("check").out == "no difference\n"
-    add(server, "jack", laptop=jack)
     assert server.sftp("jack", jack, "ls").code == 0
     server.root("systemctl", "start", ROLLBACK)
     assert "-u0027" in drop_in(server)
