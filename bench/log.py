@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""100 000 operations by 20 users at once, over SFTP to a disposable machine: is every one in the log, once, under the
-right name, while the log is rotated and its rsyslogd restarts?
+"""100 000 operations by 20 users at once, over SFTP to a disposable machine: is every one in the log and in the
+timeline, once, under the right name, while the log is rotated and its rsyslogd restarts?
 
 Prints one JSON line of counts and ratios; exit status 1 if an operation is missing, doubled or under a wrong name.
 """
@@ -23,6 +23,9 @@ from tests.hostside.conftest import JAIL, add
 
 LINE = re.compile(r'\S+ (\S+) internal-sftp\[\d+\]: (mkdir name|rmdir name) "/uploads/([a-z0-9-]+)"')
 
+
+Operation = tuple[str, str, str]
+"""A user, what he did, and the name of what he did it to."""
 
 DOOR = asyncio.Semaphore(5)
 """sshd drops some of ten logins that are under way (MaxStartups 10:30:100)."""
@@ -76,6 +79,17 @@ async def run(machine: Machine, keys: dict[str, Key], operations: int) -> int:
     return await disturbing
 
 
+def against(wanted: set[Operation], found: "Counter[Operation]") -> dict[str, object]:
+    """What is there of the operations."""
+    there = sum(found[operation] > 0 for operation in wanted)
+    return {
+        "there": there,
+        "there per operation": there / len(wanted),
+        "twice": sum(count > 1 for count in found.values()),
+        "under a wrong name": sum(not what.startswith(f"{name}-") for name, _, what in found),
+    }
+
+
 def measure(machine: Machine, folder: Path, operations: int, users: int) -> dict[str, object]:
     """The figures."""
     machine.install()
@@ -86,7 +100,13 @@ def measure(machine: Machine, folder: Path, operations: int, users: int) -> dict
     rounds = asyncio.run(run(machine, keys, operations))
     checked = machine.jailctl("check")  # its canary comes after all else
     text = machine.root("sh", "-c", "zcat -f /var/log/sftp.log*")
-    found = Counter(match.groups() for match in map(LINE.match, text.splitlines()) if match)
+    log = Counter((match[1], match[2], match[3]) for match in map(LINE.match, text.splitlines()) if match)
+    events = map(json.loads, machine.root("/usr/local/sbin/jailctl", "timeline", "--format", "jsonl").splitlines())
+    timeline = Counter(
+        (event["user"], f"{event['event']} name", event["path"].removeprefix("/uploads/"))
+        for event in events
+        if event["event"] in ("mkdir", "rmdir")
+    )
     each = operations // users // 2
     wanted = {
         (name, verb, f"{name}-{number}")
@@ -94,16 +114,13 @@ def measure(machine: Machine, folder: Path, operations: int, users: int) -> dict
         for verb in ("mkdir name", "rmdir name")
         for number in range(each)
     }
-    logged = sum(found[operation] > 0 for operation in wanted)
     return {
         "bench": "log",
         "release": machine.spec["release"],
         "users": users,
         "operations": len(wanted),
-        "logged": logged,
-        "logged per operation": logged / len(wanted),
-        "twice": sum(count > 1 for count in found.values()),
-        "under a wrong name": sum(not what.startswith(f"{name}-") for name, _, what in found),
+        "log": against(wanted, log),
+        "timeline": against(wanted, timeline),
         "rotations and restarts meanwhile": rounds,
         "check": checked.out.strip(),
     }
@@ -123,8 +140,8 @@ def main() -> int:
         finally:
             machine.stop()
     print(json.dumps(figures))
-    whole = figures["logged"] == figures["operations"] and not (figures["twice"] or figures["under a wrong name"])
-    return 0 if whole else 1
+    perfect = {"there": figures["operations"], "there per operation": 1.0, "twice": 0, "under a wrong name": 0}
+    return 0 if figures["log"] == figures["timeline"] == perfect else 1
 
 
 if __name__ == "__main__":
