@@ -476,13 +476,15 @@ def test_on_another_machine_with_the_same_volume_the_quota_holds_again(server: S
     assert server.sftp(*PARTS).code == 0
     files = machine.root("sh", "-c", MANIFEST)
     identity = machine.root("cat", "/etc/machine-id")
+    machine.root("tee", "/etc/machine-id", stdin=f"{'0' * 31}1\n")
+    machine.root("systemctl", "restart", "systemd-journald")
     machine.root("sh", "-c", f"umount {UPLOADS} || true")
     machine.root("userdel", "--force", "jack")
     machine.root("groupdel", "sftp-only")
     machine.root("groupdel", "sftp-only-password")
+    machine.root("systemctl", "stop", "sftp-jail-log.socket")
     machine.root("sh", "-c", "find /etc -name '*sftp-jail*' -prune -exec rm -r {} +; systemctl daemon-reload")
-    machine.root("sh", "-c", "systemctl restart rsyslog; systemctl reload ssh")
-    machine.root("tee", "/etc/machine-id", stdin=f"{'0' * 31}1\n")
+    machine.root("sh", "-c", "rm -r /var/log/sftp.log /var/lib/sftp-jail; systemctl reload ssh")
     try:
         assert server.apply_jail().code == 0
         server.add("16MiB")
@@ -491,6 +493,7 @@ def test_on_another_machine_with_the_same_volume_the_quota_holds_again(server: S
         assert server.check().startswith("no difference\n")
     finally:
         machine.root("tee", "/etc/machine-id", stdin=identity)
+        machine.root("systemctl", "restart", "systemd-journald")
 
 
 # Hosts that can enforce nothing
