@@ -133,15 +133,26 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_readmes_stack_file_makes_its_user(project: Project) -> None:
-    [text] = blocks("yaml")
-    key = project.key("joan", "laptop")
-    text, count = re.subn(r"ssh-ed25519 \S+ joan@laptop", f"{key.public} joan@laptop", text)
-    assert count == 1
+    text, jack, siem = blocks("yaml")
+    text = text.replace("  sftp-jail:users:\n", f"  sftp-jail:users:\n{jack}") + siem
+    for name in ("joan", "jack"):
+        public = project.key(name, "laptop").public
+        text, count = re.subn(rf"ssh-ed25519 \S+ {name}@laptop", f"{public} {name}@laptop", text)
+        assert count == 1
     path = project.folder / "stacks" / f"Pulumi.{STACK}.yaml"
     salt = [line for line in path.read_text().splitlines() if line.startswith("encryptionsalt")]
     path.write_text("\n".join([*salt, text]))
+    refused = project("preview")
+    assert refused.code != 0
+    assert "users.jack.quota" in refused.out + refused.err
+    without, count = re.subn(r" +quota: .*\n", "", text)
+    assert count == 1
+    path.write_text("\n".join([*salt, without]))
     project.up()
-    assert project.sftp("joan", key, "put /etc/hostname").code == 0
+    assert project.sftp("joan", project.key("joan", "laptop"), "put /etc/hostname").code == 0
+    assert project.sftp("jack", project.key("jack", "laptop"), "ls").code != 0, "he may come from 203.0.113.0/24 alone"
+    assert project.run("systemctl", "is-active", "sftp-jail-siem.service").out == "active\n"
+    assert project.check().code == 0
 
 
 def test_the_readmes_program_makes_the_same_resources(project: Project) -> None:
