@@ -46,6 +46,8 @@ SETTINGS = {
     "logLevel": Setting("sshd: log level", "VERBOSE"),
     "hardening": Setting("sshd: hardening", False),
     "hostKeyType": Setting("sshd: type of the pinned host key", None),
+    "quotas": Setting("jail: quotas enforced by", None),
+    "siem": Setting("log: sent on to", None),
     "forceDestroy": Setting("jail: destroy removes other stacks' users, too (forceDestroy):", False),
 }
 """By key. Another key is shown under its own name; `owner` only where it changes, `jailctl` in a line of its own."""
@@ -167,6 +169,8 @@ class Server:
             return now is not True
         if key == "logLevel":
             return bool(now != "VERBOSE")
+        if key == "siem":
+            return now is None
         return key == "forceDestroy" and now is not False
 
     def _ways(self, change: Change) -> Iterable[str]:

@@ -457,6 +457,7 @@ def test_the_jail_s_settings_are_said_in_sshd_s_words(run: Run) -> None:
         ({"umask": "027"}, {"umask": "what"}),
         ({}, {"umask": "002"}),
         ({"logLevel": "VERBOSE"}, {"logLevel": "INFO"}),
+        ({"siem": {"host": "siem.example.org"}}, {}),
         ({"forceDestroy": False}, {"forceDestroy": True}),
         ({}, {"forceDestroy": True}),
         ({"hardening": True}, {"hardening": False}),
@@ -466,7 +467,7 @@ def test_the_jail_s_settings_are_said_in_sshd_s_words(run: Run) -> None:
 def test_a_weaker_setting_is_warned_of(run: Run, before: Any, after: Any, new: bool) -> None:
     op, was = ("create", None) if new else ("update", before)
     done = run(digest(stack(), policy_command(op, was, {"logLevel": "VERBOSE", **after})))
-    weaker_than_default = not (new and after in ({"umask": "022"}, {"umask": "072"}, {"hardening": False}))
+    weaker_than_default = not (new and after in ({}, {"umask": "022"}, {"umask": "072"}, {"hardening": False}))
     assert ("A weaker setting: " in done.out) == weaker_than_default
     assert done.code == int(weaker_than_default)
 
