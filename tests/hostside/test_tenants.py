@@ -86,7 +86,7 @@ def test_on_another_machine_with_the_same_volume_everything_is_as_it_was(jail: M
         assert jail.sftp("jill", jill, "ls").code == 0
         assert jail.sftp("jack", jack, "ls").code != 0
         assert jail.sftp("joan", jack, "ls").code != 0
-        assert "joan: the machine's before, should be pruned" in jail.jailctl("check").out
+        assert "user joan: the machine's before, should be asked for, or pruned" in jail.jailctl("check").out
         add(jail, "jack", laptop=jack)
         # joan was removed together with the machine, and so from nowhere.
         assert jail.jailctl("prune", {"owner": OTHER}).out == "no change\n"
