@@ -1,6 +1,7 @@
 """The verbs. Each is a chain of the areas' differences, mended in order, listed, or mended towards nothing."""
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Iterator
@@ -45,7 +46,11 @@ def jail_differences(jail: Jail) -> Iterator[Difference]:
     yield from sshd.differences(jail, [user for user in state.users() if accounts.entry(user) is not None])
     yield from sshd.address_differences(user for user in state.users() if not user.pending)
     for user in state.users():
-        if not user.pending:
+        if user.removing:
+            yield Difference(
+                f"user {user.username}", "being removed by a run that was interrupted", "gone", partial(_remove, user)
+            )
+        elif not user.pending:
             yield from user_differences(user, jail)
     yield from audit.canary_differences()
 
@@ -99,6 +104,9 @@ def user_differences(user: User, jail: Jail) -> Iterator[Difference]:
 
 def user_removal_differences(user: User) -> Iterator[Difference]:
     """No user. Access ends first; nothing is deleted before what he uploaded is safe."""
+    if not user.removing:
+        yield Difference(f"record of {user.username}", "there", "being removed", partial(state.begin_removal, user))
+        user = user._replace(removing=True)
     yield from keys.user_removal_differences(user)
     yield from accounts.closing_differences(user)
     if process.of(user.uid):
@@ -201,7 +209,7 @@ def apply_user() -> list[str]:
                     "name it had, run on the server: echo "
                     f"""'{{"from": "{known.owner}", "to": "{owner}"}}' | sudo jailctl rename-owner""",
                 )
-            return _apply(known._replace(owner=owner, archive=None, pending=False, **grant), jail, known)
+            return _apply(known._replace(owner=owner, archive=None, pending=False, removing=False, **grant), jail, known)
         if accounts.claimed_by_others(username):
             raise Failure(f"the server has an account {username} that is not ours", "Choose another username")
         sshd.test()
@@ -210,9 +218,10 @@ def apply_user() -> list[str]:
         state.write_user(user._replace(keys={}))
         try:
             return _apply(user, jail, None)
-        except Failure:
+        except (Failure, OSError):
             # What Pulumi saw fail is not in its state, so it would never remove what was begun.
-            difference.apply(user_removal_differences(user))
+            with contextlib.suppress(Failure, OSError):
+                difference.apply(user_removal_differences(user))
             raise
 
 
@@ -267,7 +276,7 @@ def remove_password() -> list[str]:
 def _set_password(username: str, password_hash: Optional[str]) -> list[str]:
     with lock.held() if password_hash is None else confirm.lock_held_after_trial():
         user = state.user(username)
-        if user is None or user.pending:
+        if user is None or user.pending or user.removing:
             if password_hash is None:
                 return []
             raise Failure(f"there is no user {username}", "Run apply-user first")

@@ -4,6 +4,7 @@ they are."""
 import os
 import time
 from collections.abc import Iterator
+from typing import Callable
 
 from . import chroot, files, manifest, state
 from .difference import Difference
@@ -24,11 +25,14 @@ def differences(user: User) -> Iterator[Difference]:
     if not entries or user.on_removal == "delete" or (user.archive and os.path.exists(user.archive)):
         return
     yield from files.directory_differences(FOLDER, 0o700)
-    stem = _free_stem(user.username)
-    if user.on_removal == "keep":
-        yield Difference(uploads, f"{entries} entries", f"kept as {stem}", lambda: _keep(user, stem))
-    else:
-        yield Difference(uploads, f"{entries} entries", f"archived as {stem}.tar", lambda: _archive(user, stem))
+    kept = user.on_removal == "keep"
+    path = user.archive or _free_stem(user.username) + ("" if kept else ".tar")
+    yield Difference(
+        uploads,
+        f"{entries} entries",
+        f"{'kept' if kept else 'archived'} as {path}",
+        lambda: _put_away(user._replace(archive=path), _keep if kept else _archive),
+    )
 
 
 def _free_stem(username: str) -> str:
@@ -40,15 +44,21 @@ def _free_stem(username: str) -> str:
     return stem
 
 
+def _put_away(user: User, put: Callable[[User, str], None]) -> None:
+    assert user.archive is not None
+    # The name first: what is there by that name is whole, and if nothing is, the next run begins again under it.
+    state.write_user(user)
+    put(user, user.archive)
+    files.sync(FOLDER)
+
+
 def _keep(user: User, path: str) -> None:
     os.rename(chroot.uploads(user.username), path)
-    files.sync(FOLDER)
-    state.write_user(user._replace(archive=path))
 
 
-def _archive(user: User, stem: str) -> None:
+def _archive(user: User, path: str) -> None:
     # tar(1) rather than tarfile: it keeps holes, and copes with trees deeper than PATH_MAX.
-    path = f"{stem}.tar"
+    stem = path[: -len(".tar")]
     partial = f"{path}.partial"
     fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     try:
@@ -65,5 +75,3 @@ def _archive(user: User, stem: str) -> None:
     finally:
         os.close(fd)
     os.rename(partial, path)
-    files.sync(FOLDER)
-    state.write_user(user._replace(archive=path))

@@ -70,7 +70,7 @@ def user_notes(before: Optional[User], after: User) -> list[Note]:
             notes.append(note("key-granted", **who, key=fingerprint(key), label=label, **by))
     if before.password_hash != after.password_hash:
         notes.append(note("password-revoked" if after.password_hash is None else "password-granted", **who, **by))
-    told = {"keys", "password_hash", "archive", "pending"}
+    told = {"keys", "password_hash", "archive", "pending", "removing"}
     return notes + [note("user-changed", **who, **change, **by) for change in _changes(before, after, told)]
 
 

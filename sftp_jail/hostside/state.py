@@ -4,6 +4,7 @@ All of it lies beside the jails, on what may be a volume that outlives the machi
 finds the jails finds who they belong to, and `apply-jail` makes the accounts again.
 """
 
+import contextlib
 import grp
 import json
 import os
@@ -52,8 +53,8 @@ class Jail(NamedTuple):
 
 class User(NamedTuple):
     """One login. `keys` maps label to `type blob`; `owner` is the stack that made it, by its fully qualified name;
-    `archive` is where the uploads went, once removal has begun. `pending`: the machine before this one had him, and
-    his stack has not asked for him here. The others are as validate.py has them; `allow_from` None: any address."""
+    `archive` is where the uploads go, or went, once removal has come to them. `pending`: the machine before this one had
+    him, and his stack has not asked for him here. `removing`: his removal has begun. The others are as validate.py has them; `allow_from` None: any address."""
 
     username: str
     uid: int
@@ -67,6 +68,7 @@ class User(NamedTuple):
     access: str = "read-write"
     on_removal: str = "archive"
     quota: Optional[str] = None
+    removing: bool = False
 
     @property
     def has_expired(self) -> bool:
@@ -136,6 +138,12 @@ def user_differences(user: User) -> Iterator[Difference]:
 def write_user(user: User) -> None:
     """Keep the user's record."""
     files.write(f"{USERS}/{user.username}.json", _text(user), 0o600)
+
+
+def begin_removal(user: User) -> None:
+    """Remember, if anything can be written, that whoever comes next must not give him access again."""
+    with contextlib.suppress(OSError):  # a full disk keeps nobody's access
+        write_user(user._replace(removing=True))
 
 
 def forget_user(username: str) -> None:
