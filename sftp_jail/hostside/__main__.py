@@ -209,7 +209,9 @@ def apply_user() -> list[str]:
                     "name it had, run on the server: echo "
                     f"""'{{"from": "{known.owner}", "to": "{owner}"}}' | sudo jailctl rename-owner""",
                 )
-            return _apply(known._replace(owner=owner, archive=None, pending=False, removing=False, **grant), jail, known)
+            return _apply(
+                known._replace(owner=owner, archive=None, pending=False, removing=False, **grant), jail, known
+            )
         if accounts.claimed_by_others(username):
             raise Failure(f"the server has an account {username} that is not ours", "Choose another username")
         sshd.test()

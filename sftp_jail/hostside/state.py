@@ -53,8 +53,9 @@ class Jail(NamedTuple):
 
 class User(NamedTuple):
     """One login. `keys` maps label to `type blob`; `owner` is the stack that made it, by its fully qualified name;
-    `archive` is where the uploads go, or went, once removal has come to them. `pending`: the machine before this one had
-    him, and his stack has not asked for him here. `removing`: his removal has begun. The others are as validate.py has them; `allow_from` None: any address."""
+    `archive` is where the uploads go, or went, once removal has come to them. `pending`: the machine before this one
+    had him, and his stack has not asked for him here. `removing`: his removal has begun. The others are as validate.py
+    has them; `allow_from` None: any address."""
 
     username: str
     uid: int
