@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -26,14 +25,7 @@ VALUES = (
     *("10.0.0.1", "i-0", "vol-0", "t4g.small", "newest", "debian-13", "arm64", keys.ed25519(), keys.YESCRYPT),
 )
 
-scalars = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(st.characters())
-    | st.sampled_from(VALUES)
-)
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()) | st.sampled_from(VALUES)
 names = st.sampled_from(WORDS) | st.sampled_from(VALUES) | st.text(max_size=40)
 values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(names, inner, max_size=6), max_leaves=25
@@ -54,14 +46,18 @@ hosts = st.one_of(
 )
 user = st.fixed_dictionaries({}, optional={keyword: values for keyword in (*config.USER_KEYS, "keys", "passwordHash")})
 users = st.dictionaries(names, user | values, max_size=4) | values
-siem = st.fixed_dictionaries({}, optional={key: values for key in ("host", "port", "protocol", "format", "ca")}) | values
+siem = (
+    st.fixed_dictionaries({}, optional={key: values for key in ("host", "port", "protocol", "format", "ca")}) | values
+)
 stacks = st.fixed_dictionaries(
     {},
     optional={**dict.fromkeys(config.KEYS, values), "host": hosts, "users": users, "siem": siem},
 ) | st.dictionaries(names, values, max_size=6)
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(stack=stacks, secret=st.booleans())
 def test_any_configuration_is_read_or_refused_by_our_own_error(stack_config, stack, secret):
     stack_config(stack, secret)
