@@ -93,6 +93,7 @@ def jail_removal_differences() -> Iterator[Difference]:
 
 def user_differences(user: User, jail: Jail) -> Iterator[Difference]:
     """One user. The keys come last: nobody logs in before everything that confines and records him is there."""
+    yield from chroot.jail_differences(user)
     yield from quota.user_differences(user, jail)
     yield from accounts.user_differences(user)
     yield from chroot.user_differences(user)

@@ -54,9 +54,13 @@ def removal_differences() -> Iterator[Difference]:
     yield from files.empty_directory_differences(state.TOP)
 
 
-def user_differences(user: User) -> Iterator[Difference]:
-    """The user's jail: root's, but for the uploads."""
+def jail_differences(user: User) -> Iterator[Difference]:
+    """The user's jail itself, which is root's."""
     yield from files.directory_differences(path(user.username), 0o755)
+
+
+def user_differences(user: User) -> Iterator[Difference]:
+    """What is in the jail: root's, but for the uploads."""
     yield from files.directory_differences(f"{path(user.username)}/dev", 0o755)
     yield from files.directory_differences(uploads(user.username), 0o755, user.uid, accounts.gid())
 

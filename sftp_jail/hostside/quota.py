@@ -78,7 +78,6 @@ def user_differences(user: User, jail: Jail) -> Iterator[Difference]:
     """
     if user.quota is not None and jail.quotas is None:
         yield refusal(f"quota of {user.username}", "impossible", user.quota, _unenforced([user.username]))
-    yield from files.directory_differences(chroot.path(user.username), 0o755)
     yield from settling_differences(user)
     found, wanted = _kind(user), _wanted_kind(user, jail)
     resized = found == wanted == LOOP and _size(user) != loop.size(image(user.username))
