@@ -49,7 +49,11 @@ DEMO = [
     Need("nftables", "to give a VM of the local EC2 its firewall", "nft"),
     Need("openssh-client", "to log in to it", "sftp"),
 ]
-TEST = [*DEMO, Need("shellcheck", "to check shell scripts", "shellcheck")]
+TEST = [
+    *DEMO,
+    Need("shellcheck", "to check shell scripts", "shellcheck"),
+    Need("chromium", "to see the timeline's page", "chromium"),
+]
 NEEDS = {"stack": STACK, "demo": DEMO, "test": TEST}
 
 
