@@ -93,8 +93,11 @@ def test_a_login_can_be_followed_from_the_key_to_the_process_that_writes(server:
         found = [LINE.fullmatch(line) for line in lines(server)[before:]]
         return [match for match in found if match and match[2] == "root" and words in match[5]]
 
-    until(lambda: root_says("session closed for user jack"), "the end of the session")
-    accepted = root_says(f"Accepted publickey for jack from {server.address.rsplit('.', 1)[0]}")[-1]
+    from_here = f"Accepted publickey for jack from {server.address.rsplit('.', 1)[0]}"
+    until(lambda: root_says(from_here), "the login")
+    accepted = root_says(from_here)[-1]
+    # The end of an earlier session may come as late as this one's beginning.
+    until(lambda: accepted[4] in [match[4] for match in root_says("session closed for user jack")], "the end of it")
     assert fingerprint(jack) in accepted[5]
     port = accepted[5].split(" port ")[1].split()[0]
     child = next(match for match in root_says("User child is on pid ") if match[4] == accepted[4])[5].split()[-1]
