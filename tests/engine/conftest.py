@@ -28,7 +28,7 @@ class Project:
         self.env = {
             **os.environ,
             **ready["env"],
-            "PULUMI_BACKEND_URL": f"file://{folder}/.local/state",
+            "PULUMI_BACKEND_URL": f"file://{folder}/.local/state?metadata=skip",
             "PULUMI_CONFIG_PASSPHRASE": "a passphrase",
             "SFTP_JAIL_UNTIL_PID": str(os.getpid()),
         }

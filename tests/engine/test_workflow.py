@@ -79,7 +79,7 @@ class Runner:
         self.python = Path(ready["python"])
         (self.origin / "venv").symlink_to(self.python.parent.parent)
         self.secrets = secrets
-        self.backend = f"file://{folder}/state"
+        self.backend = f"file://{folder}/state?metadata=skip"
         (folder / "state").mkdir()
         self.gh = folder / "gh"
         self.gh.mkdir()

@@ -41,7 +41,9 @@ def _environment(checkout: Path, chosen: cli.Cli, plugins: plugin.Plugins) -> di
     if "PULUMI_BACKEND_URL" not in os.environ:
         state = checkout / ".local/state"
         state.mkdir(parents=True, exist_ok=True)
-        env["PULUMI_BACKEND_URL"] = state.as_uri()
+        # Else Pulumi keeps a file beside the state that it does not write in one step: an `up` that is killed then can
+        # leave `failed to load checkpoint: EOF`.
+        env["PULUMI_BACKEND_URL"] = f"{state.as_uri()}?metadata=skip"
     if not os.environ.keys() & {"PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE"}:
         env["PULUMI_CONFIG_PASSPHRASE"] = ""
     path = [*plugins.path, *([chosen.pulumi.parent] if chosen.ours else [])]
