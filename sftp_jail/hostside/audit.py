@@ -10,8 +10,8 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Iterator, Mapping
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Optional
 
@@ -134,26 +134,22 @@ def user_differences(user: User) -> Iterator[Difference]:
     link = _link_of(user)
     if not _is_linked(link):
         yield Difference(link, "no link to the log socket", "linked", lambda: _link(link))
-    if _names().get(str(user.uid)) != user.username:
-        yield Difference(
-            f"name of uid {user.uid} in {LOG}",
-            "missing",
-            user.username,
-            lambda: _give_name(user),
-        )
+    names = _names()
+    if names.get(str(user.uid)) != user.username:
+        yield Difference(f"name of uid {user.uid} in {LOG}", "missing", user.username, lambda: _give_name(user, names))
     if services.is_marked(NAMES_PENDING):
         yield Difference(NAMES, "an earlier one is loaded", "loaded", _load_names)
 
 
-def _give_name(user: User) -> None:
-    _write_names({**_names(), str(user.uid): user.username, user.username: user.username})
+def _give_name(user: User, names: Mapping[str, str]) -> None:
+    _write_names({**names, str(user.uid): user.username, user.username: user.username})
     _load_names()
     canary.introduce(user, _link_of(user))
 
 
 def user_removal_differences(user: User) -> Iterator[Difference]:
     """No name for the uid, which nobody has any more."""
-    names = _names()
+    names = dict(_names())
     if names.pop(str(user.uid), None) is not None:
         names.pop(user.username, None)
         yield Difference(f"name of uid {user.uid} in {LOG}", user.username, "none", lambda: _write_names(names))
@@ -211,12 +207,18 @@ def _link(link: str) -> None:
     os.rename(temporary, link)
 
 
-def _names() -> dict[str, str]:
+def _names() -> Mapping[str, str]:
     text = files.read(NAMES)
-    return {} if text is None else {row["index"]: row["value"] for row in json.loads(text)["table"]}
+    return {} if text is None else _table(text)
 
 
-def _write_names(names: dict[str, str]) -> None:
+@lru_cache(maxsize=1)
+def _table(text: str) -> Mapping[str, str]:
+    # Parsed once for all users that a check walks through.
+    return {row["index"]: row["value"] for row in json.loads(text)["table"]}
+
+
+def _write_names(names: Mapping[str, str]) -> None:
     """The lookup table in rsyslog's own form: names by uid, and each name by itself, to know the jailed in what sshd
     says. root is in it since rsyslog refuses an empty one."""
     table = [{"index": uid, "value": name} for uid, name in sorted({"0": "root", **names}.items())]
@@ -227,6 +229,5 @@ def _write_names(names: dict[str, str]) -> None:
 
 def _load_names() -> None:
     # Down is not our fault to report here; what rsyslog reads when it starts is the new table.
-    if services.is_active(SERVICE):
-        run("systemctl", "kill", "--signal=HUP", "--kill-who=main", SERVICE)
+    succeeds("systemctl", "kill", "--signal=HUP", "--kill-who=main", SERVICE)
     services.clear(NAMES_PENDING)

@@ -20,8 +20,9 @@ CURRENT = LIBRARY / "current"
 LAUNCHER = Path("/usr/local/sbin/jailctl")
 
 LAUNCHER_TEXT = """\
-#!/usr/bin/python3 -I
-# Written by sftp-jail. The version is settled once, so that an upgrade in between cannot mix two of them.
+#!/usr/bin/python3 -IS
+# Written by sftp-jail. Nothing of the server's own site-packages is looked at (-S). The version is settled once, so
+# that an upgrade in between cannot mix two of them.
 import os
 import sys
 
