@@ -11,12 +11,29 @@ from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 import pytest
+from xdist.scheduler.loadscope import LoadScopeScheduling  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).parent.parent
 MACHINE = ROOT / "sftp_jail" / "hosts" / "machine.py"
 HOSTSIDE = ROOT / "sftp_jail" / "hostside"
 
+RELEASES = ("bullseye", "bookworm", "trixie")
+"""Every Debian that is supported."""
+
 BOOTSTRAP = 'import json, sys; files = json.load(sys.stdin); exec(files["install.py"])'
+
+
+class ByFileAndRelease(LoadScopeScheduling):
+    """What runs one after the other where pytest-xdist has several workers: a file's tests of one Debian release."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, test = nodeid.partition("::")
+        return " ".join([file, *(release for release in RELEASES if release in test.partition("[")[2])])
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFileAndRelease:
+    """pytest-xdist's hook."""
+    return ByFileAndRelease(config, log)
 
 
 class Done(NamedTuple):
@@ -205,7 +222,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory, trixie: Machine) -> Itera
             machine.stop()
 
 
-@pytest.fixture(params=["bullseye", "bookworm", "trixie"])
+@pytest.fixture(params=RELEASES)
 def debian(request: pytest.FixtureRequest, machines: Callable[[str], Machine]) -> Machine:
     """The same test on each Debian release that is supported."""
     return machines(request.param)

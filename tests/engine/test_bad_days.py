@@ -14,7 +14,7 @@ from tests.conftest import Key, Machine, make_key, until
 from tests.engine.conftest import STACK, Project
 from tests.engine.test_existing import agent, host_of, server  # noqa: F401
 
-SECOND_ADDRESS = "10.213.250.1"
+SECOND_ADDRESS = "10.213.252.1"
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import asyncssh
 import paramiko  # type: ignore[import-untyped]
 import pytest
 
-from tests.conftest import Done, Key, Machine, call, make_key
+from tests.conftest import RELEASES, Done, Key, Machine, call, make_key
 from tests.hostside.conftest import JAIL, OWNER, add
 
 HARDENED = {**JAIL, "hardening": True}
@@ -53,7 +53,7 @@ CLIENTS = {
 """The algorithms of clients that are not here, in the words of OpenSSH's client."""
 
 
-@pytest.fixture(scope="module", params=["bullseye", "bookworm", "trixie"])
+@pytest.fixture(scope="module", params=RELEASES)
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """A machine of each Debian release with a hardened sshd."""
     machine = Machine(tmp_path_factory.mktemp(request.param), request.param)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.conftest import Key, Machine, make_key, until
+from tests.conftest import RELEASES, Key, Machine, make_key, until
 from tests.hostside.conftest import JAIL, OWNER, add, spec
 
 LOG = "/var/log/sftp.log"
@@ -19,7 +19,7 @@ LINE = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00) (\S+) ([^\s\[
 PASSWORD = {"username": "jack", "passwordHash": "$6$saltsalt$" + "a" * 86}
 
 
-@pytest.fixture(scope="module", params=["bullseye", "bookworm", "trixie"])
+@pytest.fixture(scope="module", params=RELEASES)
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """A server with a jail."""
     machine = Machine(tmp_path_factory.mktemp(request.param), request.param)

@@ -13,11 +13,10 @@ from typing import NamedTuple, Optional
 import asyncssh
 import pytest
 
-from tests.conftest import Done, Key, Machine
+from tests.conftest import RELEASES, Done, Key, Machine
 from tests.disks import MachineWithDisks
 from tests.hostside.conftest import JAIL, spec
 
-RELEASES = ["bullseye", "bookworm", "trixie"]
 KINDS = ["btrfs", "loop"]
 
 on_bookworm = pytest.mark.parametrize("machine", ["bookworm"], indirect=True)

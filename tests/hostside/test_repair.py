@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.conftest import Key, Machine, make_key
+from tests.conftest import RELEASES, Key, Machine, make_key
 from tests.hostside.conftest import add, jailed
 from tests.hostside.test_check import check
 
@@ -33,7 +33,7 @@ TAMPERINGS = {
 }
 
 
-@pytest.fixture(scope="module", params=["bullseye", "bookworm", "trixie"])
+@pytest.fixture(scope="module", params=RELEASES)
 def server(
     request: pytest.FixtureRequest, machines: Callable[[str], Machine], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Machine, Key]]:

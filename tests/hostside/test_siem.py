@@ -12,7 +12,7 @@ from typing import Any, Optional
 
 import pytest
 
-from tests.conftest import Key, Machine, make_key, neighbour, until
+from tests.conftest import RELEASES, Key, Machine, make_key, neighbour, until
 from tests.hostside.conftest import JAIL, add
 
 LOG = "/var/log/sftp.log"
@@ -144,7 +144,7 @@ def authority(folder: Path, name: str) -> tuple[str, ssl.SSLContext]:
     return certificate.read_text(), context
 
 
-@pytest.fixture(scope="module", params=["bullseye", "bookworm", "trixie"])
+@pytest.fixture(scope="module", params=RELEASES)
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """A server with a jail, which knows the receiver by a name."""
     machine = Machine(tmp_path_factory.mktemp(request.param), request.param)
