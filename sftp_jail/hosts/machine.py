@@ -201,6 +201,8 @@ def ensure_rootfs(image: Image) -> Path:
         try:
             target = partial / "root"
             call(
+                # What it mounts ends with it: this computer's /dev/shm, too, which clearing away would empty.
+                *("unshare", "--mount"),
                 *("mmdebstrap", "--variant=minbase", f"--include={','.join(image.packages)}", image.release, target),
                 *mirrors(),
                 *([f"--customize-hook={image.hook}"] if image.hook else []),
