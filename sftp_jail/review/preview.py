@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
+from ..remote import MACHINE
+
 SECRET = "[secret]"
 UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 """A text that is known once `up` is there (sdk/go/common/resource/plugin: UnknownStringValue)."""
@@ -218,6 +220,8 @@ def _change(urn: str, steps: Sequence[Mapping[str, Any]]) -> Change:
     said = [step for step, own_kind in zip(steps, kinds) if own_kind in (kind, "delete", "create")] or steps
     before = next((step["oldState"] for step in said if step.get("oldState") is not None), None)
     after = next((step["newState"] for step in reversed(said) if step.get("newState") is not None), None)
+    if kind == "update" and own == COMMAND and _leaves_its_machine(before, after):
+        kind = "replace"  # in place for Pulumi; but what it did is gone with the machine
     return Change(
         urn=urn,
         type=own,
@@ -235,6 +239,12 @@ def _kind(step: Mapping[str, Any]) -> str:
     kind = KINDS.get(step["op"], step["op"])
     # The state marks what an earlier replacement has left to delete.
     return "leftover" if kind == "delete" and step["oldState"].get("delete") else kind
+
+
+def _leaves_its_machine(*states: Optional[Mapping[str, Any]]) -> bool:
+    """Whether a Command ran on a machine that ends with its stack, and is to run on another now."""
+    old, new = (str(((state or {}).get("inputs") or {}).get("create")) for state in states)
+    return MACHINE in old and old.rpartition(MACHINE)[2] != new.rpartition(MACHINE)[2]
 
 
 def _reasons(step: Mapping[str, Any]) -> "list[str]":

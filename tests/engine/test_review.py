@@ -160,7 +160,7 @@ def test_a_replacement_in_detail_after_a_refresh_comes_to_the_same_review(projec
     assert done == plain
 
 
-def test_another_kind_of_host_is_said_and_so_is_that_a_server_may_be_left(project: Project) -> None:
+def test_another_kind_of_host_is_said_and_whose_logins_go_with_the_old_one(project: Project) -> None:
     before = project.config["sftp-jail:host"]
     host_key = project.key("elsewhere", "host").public
     project.config["sftp-jail:host"] = {"kind": "existing", "address": "203.0.113.9", "hostKey": host_key}
@@ -170,8 +170,7 @@ def test_another_kind_of_host_is_said_and_so_is_that_a_server_may_be_left(projec
     project.write()
     assert "host host (`ExistingHost`): new" in lines(done)
     assert "The host is removed: host" in lines(done)
-    assert "Reached in another way; a server that is left keeps its logins: the server" in lines(done)
-    assert any(line.startswith("Set up again, since this changes: connection") for line in lines(done))
+    assert any(line.startswith("Made anew on the new host: **jack**, **jil**, **joan**") for line in lines(done))
 
 
 def test_a_password_is_said_to_be_there_and_nothing_else_of_it(project: Project) -> None:

@@ -542,6 +542,28 @@ def test_a_replaced_local_host_is_warned_of_with_the_data_on_it_and_takes_its_us
     assert done.code == 1
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("jailctl apply-user # on i-1", "jailctl apply-user # on i-2", "Made anew on the new host: **ann**"),
+        ("jailctl apply-user # on i-1", UNKNOWN, "Made anew on the new host: **ann**"),
+        (
+            "jailctl apply-user # on i-1",
+            "jailctl add-user # on i-1",
+            "Set up again, since this changes: create: **ann**",
+        ),
+        ("jailctl apply-user", UNKNOWN, "Set up again, since this changes: create: **ann**"),
+    ],
+    ids=["another machine", "one that is not there yet", "another verb", "a machine that stays, left for another"],
+)
+def test_a_user_on_another_machine_is_made_anew(run: Run, old: str, new: str, words: str) -> None:
+    change = user("update", "ann", {}, {})
+    change["oldState"]["inputs"]["create"], change["newState"]["inputs"]["create"] = old, new
+    done = run(digest(stack(), change))
+    assert words in lines(done)
+    assert "Users: 1 set up again." in done.out
+
+
 def test_a_user_who_is_removed_while_the_vm_is_replaced_has_his_uploads_archived(run: Run) -> None:
     types = "sftp-jail:index:AwsHost$aws:ec2/instance:Instance"
     vm = step("replace", types, "host", {"ami": "a"}, {"ami": "b"})
