@@ -39,7 +39,9 @@ class Host(pulumi.ComponentResource):
 
     deleted_with: Optional[pulumi.CustomResource]
     """The resource whose end ends the machine with all that is on it, so that nothing has to be undone there
-    first; with another id, it is another machine. None where the machine lives on without us."""
+    first; with another id, it is another machine. None where the machine lives on without us. It must be replaced by
+    making the new one first, as is Pulumi's default: with `delete_before_replace`, the engine looks for the machine
+    that is gone to remove the users there who leave the stack in the same run."""
 
     sftp_options: pulumi.Input[Sequence[str]]
     """Options without which OpenSSH's client on this computer would not know the host; empty as a rule."""

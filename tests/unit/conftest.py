@@ -27,6 +27,7 @@ class Resource(NamedTuple):
     parent: str
     depends_on: frozenset[str]
     deleted_with: str
+    delete_before_replace: bool
 
 
 class Engine(mocks.MockMonitor):
@@ -48,6 +49,7 @@ class Engine(mocks.MockMonitor):
                 _name(request.parent),
                 frozenset(_name(urn) for urn in request.dependencies),
                 _name(request.deletedWith),
+                request.deleteBeforeReplace,
             )
         return super().RegisterResource(request)
 

@@ -400,6 +400,8 @@ def test_a_local_host_is_one_command_that_starts_and_stops_a_machine():
     assert machine.type == "command:local:Command"
     assert machine.inputs["create"].endswith("sftp_jail/hosts/machine.py start")
     assert machine.inputs["delete"].endswith("sftp_jail/hosts/machine.py stop")
+    # The engine skips what `deleted_with` is to skip only where the new machine comes first.
+    assert not machine.delete_before_replace
     assert (address, port) == ("10.213.0.2", 22)
     spec = stdin_of(machine)
     public = {name: Path(f".local/local/keys/{name}.pub").read_text() for name in ("admin", "host.key")}
