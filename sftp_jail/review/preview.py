@@ -272,13 +272,16 @@ def spec_of(state: Optional[Mapping[str, Any]]) -> "Mapping[str, Any] | str":
         spec = json.loads(stdin) if isinstance(stdin, str) else None
     except (ValueError, RecursionError):
         spec = None
-    if not isinstance(spec, dict):
+    return spec if isinstance(spec, dict) else "not readable"
+
+
+def user_spec_of(state: Optional[Mapping[str, Any]]) -> "Mapping[str, Any] | str":
+    """The same of a user's Command, `user` and `key LABEL` taken apart: into `keys`, by label, `owner`, `username`."""
+    spec = spec_of(state)
+    if not isinstance(spec, Mapping):
+        return spec
+    if not isinstance(spec.get("user"), str):
         return "not readable"
-    return _of_user(spec) if isinstance(spec.get("user"), str) else spec
-
-
-def _of_user(spec: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a user's Command sends, `user` and `key LABEL` taken apart."""
     owner, _, username = spec["user"].rpartition("/")
     keys = {entry.removeprefix("key "): key for entry, key in spec.items() if entry.startswith("key ")}
     others = {entry: value for entry, value in spec.items() if entry != "user" and not entry.startswith("key ")}
