@@ -149,15 +149,7 @@ def test_a_deployer_who_was_refused_too_often_gets_in_with_the_right_key(
 def test_after_ctrl_c_the_next_up_finishes_the_work(shared: Project, server: Machine, jack: Key) -> None:  # noqa: F811
     names = [f"user{number}" for number in range(12)]
     keys = {name: shared.user(name, "laptop")["laptop"] for name in names}
-    argv = [shared.pulumi, "--non-interactive", "-C", str(shared.folder), "up", "--yes", "--skip-preview"]
-    with subprocess.Popen([*argv, "--parallel", "2"], env=shared.env, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if "jail-user" in line and "created" in line:
-                process.send_signal(signal.SIGINT)
-                break
-        process.stdout.read()
-    assert process.returncode != 0
+    assert not shared.up_until(("jail-user", "created"), lambda up: up.send_signal(signal.SIGINT), "--parallel", "2")
     made = [name for name in names if server.run("id", name).code == 0]
     assert 0 < len(made) < len(names)
     shared.up()
@@ -173,14 +165,7 @@ def test_after_ctrl_c_the_next_up_finishes_the_work(shared: Project, server: Mac
 def test_a_reboot_in_the_middle_of_up_loses_nothing(shared: Project, server: Machine, jack: Key) -> None:  # noqa: F811
     names = [f"user{number}" for number in range(12)]
     keys = {name: shared.user(name, "laptop")["laptop"] for name in names}
-    argv = [shared.pulumi, "--non-interactive", "-C", str(shared.folder), "up", "--yes", "--skip-preview"]
-    with subprocess.Popen([*argv, "--parallel", "2"], env=shared.env, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if "jail-user" in line and "created" in line:
-                server.reboot()
-                break
-        process.stdout.read()
+    shared.up_until(("jail-user", "created"), lambda _: server.reboot(), "--parallel", "2")
     shared.up()
     assert server.jailctl("check").out == "no difference\n"
     assert all(server.sftp(name, key, "ls").code == 0 for name, key in {**keys, "jack": jack}.items())
