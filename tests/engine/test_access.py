@@ -77,7 +77,7 @@ def test_who_has_expired_does_not_stop_the_changes_of_others_nor_a_new_machine(
     # As if it had been set long ago: the state says so, and the server does.
     exported = tmp_path / "state.json"
     exported.write_text(project("stack", "export").out.replace(ahead, past))
-    assert project("stack", "import", "--file", exported).code == 0
+    assert project("stack", "import", "--file", str(exported)).code == 0
     assert project.run("sed", "-i", f"s/{ahead}/{past}/", "/sftp/state/users/jack.json").code == 0
     assert project.run("/usr/local/sbin/jailctl", "repair").code == 0
     limit(project, expires=past)
