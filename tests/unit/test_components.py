@@ -175,27 +175,24 @@ def test_users_come_after_the_confirmed_policy_and_the_policy_after_jailctl():
     assert engine.command("jail-joan.password").depends_on == {"jail-joan"}
 
 
-def test_what_ends_the_machine_spares_every_command_its_delete(engine):
+def test_every_command_names_its_machine_and_goes_with_it(engine):
     def program():
-        machine = Server(address="192.0.2.2")
-        host = Server.__new__(Server)
-        pulumi.ComponentResource.__init__(host, "test:index:Server", "on-a-machine", None, None)
-        host.__dict__.update({key: getattr(machine, key) for key in ("address", "port", "host_key", "connection")})
-        host.deleted_with, host.sftp_options = machine, []
+        host = Server(deleted_with=pulumi.CustomResource("test:index:Machine", "machine"))
         return SftpJail("jail", SftpJailArgs(host=host, users={"jack": JACK, "joan": JOAN})).address
 
     engine.run(program)
     # The guard has something to ask before the machine goes, and nothing to do on the next one.
     commands = engine.commands
     guard = commands.pop("jail-guard")
-    assert (guard.deleted_with, guard.replace_with) == ("", frozenset())
-    assert {command.deleted_with for command in commands.values()} == {"server"}
-    assert {command.replace_with for command in commands.values()} == {frozenset({"server"})}
+    assert (guard.deleted_with, guard.inputs.get("create")) == ("", None)
+    assert {command.deleted_with for command in commands.values()} == {"machine"}
+    assert all(command.inputs["create"].endswith(" # on machine-id") for command in commands.values())
 
 
 def test_a_host_that_lives_on_has_everything_removed_from_it():
     commands = jail_of({"jack": JACK}).commands.values()
-    assert {(command.deleted_with, command.replace_with) for command in commands} == {("", frozenset())}
+    assert {command.deleted_with for command in commands} == {""}
+    assert not any("#" in command.inputs.get("create", "") for command in commands)
 
 
 # Passwords
