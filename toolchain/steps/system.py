@@ -53,6 +53,7 @@ TEST = [
     *DEMO,
     Need("shellcheck", "to check shell scripts", "shellcheck"),
     Need("chromium", "to see the timeline's page", "chromium"),
+    Need("btrfs-progs", "to give a machine a btrfs for its quotas", "mkfs.btrfs"),
 ]
 NEEDS = {"stack": STACK, "demo": DEMO, "test": TEST}
 
