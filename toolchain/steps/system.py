@@ -54,7 +54,7 @@ TEST = [
     Need("shellcheck", "to check shell scripts", "shellcheck"),
     Need("chromium", "to see the timeline's page", "chromium"),
 ]
-NEEDS = {"stack": STACK, "demo": DEMO, "test": TEST}
+NEEDS = {"stack": STACK, "demo": DEMO, "test": TEST, "bench": DEMO}
 
 
 def ensure(needs: list[Need]) -> None:
