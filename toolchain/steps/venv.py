@@ -1,5 +1,5 @@
-"""The Python environments: one with the Pulumi SDK, what the tests need, and the interpreter that runs our own programs;
-and another one for what `make bench` measures against."""
+"""The Python environments: one with the Pulumi SDK, what the tests need, and the interpreter that runs our own
+programs; and another one for what `make bench` measures against."""
 
 from __future__ import annotations
 
