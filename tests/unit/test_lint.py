@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-SHELL = [".ci/run"]
+SHELL = [".ci/run", "bench/scripts/floor.sh"]
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ SHELL = [".ci/run"]
     [
         ["ruff", "check", "."],
         ["ruff", "format", "--check", "."],
-        ["mypy", "sftp_jail", "__main__.py", "toolchain/steps", "toolchain/aws_plugin", "ci", "tests"],
+        ["mypy", "sftp_jail", "__main__.py", "toolchain/steps", "toolchain/aws_plugin", "ci", "bench", "tests"],
     ],
     ids=" ".join,
 )

@@ -55,7 +55,7 @@ TEST = [
     Need("chromium", "to see the timeline's page", "chromium"),
     Need("btrfs-progs", "to give a machine a btrfs for its quotas", "mkfs.btrfs"),
 ]
-NEEDS = {"stack": STACK, "demo": DEMO, "test": TEST}
+NEEDS = {"stack": STACK, "demo": DEMO, "test": TEST, "bench": DEMO}
 
 
 def ensure(needs: list[Need]) -> None:
