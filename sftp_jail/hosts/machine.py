@@ -201,7 +201,9 @@ def ensure_rootfs(image: Image) -> Path:
         try:
             target = partial / "root"
             call(
-                *("mmdebstrap", "--variant=minbase", f"--include={','.join(image.packages)}", image.release, target),
+                # Whatever it mounts meanwhile ends with it, also when it is killed.
+                *("unshare", "--mount", "mmdebstrap", "--variant=minbase"),
+                *(f"--include={','.join(image.packages)}", image.release, target),
                 *mirrors(),
                 *([f"--customize-hook={image.hook}"] if image.hook else []),
             )
