@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,8 +107,10 @@ def test_many_users_at_once_get_past_a_server_that_drops_connections(
     shared: Project,
     server: Machine,  # noqa: F811
 ) -> None:
-    server.root("tee", "/etc/ssh/sshd_config.d/10-few.conf", stdin="MaxStartups 2:30:10\n")
+    server.root("tee", "/etc/ssh/sshd_config.d/10-few.conf", stdin="MaxStartups 2:30:100\n")
     server.root("systemctl", "restart", "ssh")
+    # Two that never log in, so that sshd drops some of the others however slowly they come.
+    idle = [socket.create_connection((server.address, 22)) for _ in range(2)]
     names = [f"user{number}" for number in range(20)]
     for name in names:
         shared.user(name, "laptop")
@@ -117,6 +120,8 @@ def test_many_users_at_once_get_past_a_server_that_drops_connections(
         assert all(server.run("id", name).code == 0 for name in names)
         assert "Maxstartups" in server.root("journalctl", "--unit=ssh", "--output=cat", "--no-pager")
     finally:
+        for connection in idle:
+            connection.close()
         for name in names:
             shared.drop(name)
         shared.up()

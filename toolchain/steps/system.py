@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,11 @@ class Certificates(Need):
         return any(Path(file).exists() for file in CERTIFICATES)
 
 
+class PerlModule(Need):
+    def met(self) -> bool:
+        return subprocess.run(["perl", f"-M{self.program}", "-e1"], capture_output=True, check=False).returncode == 0
+
+
 STACK = [
     VenvModule("python3-venv", "the Python environment"),
     Certificates("ca-certificates", "to trust the package registries"),
@@ -54,8 +60,16 @@ TEST = [
     Need("shellcheck", "to check shell scripts", "shellcheck"),
     Need("chromium", "to see the timeline's page", "chromium"),
     Need("btrfs-progs", "to give a machine a btrfs for its quotas", "mkfs.btrfs"),
+    *(
+        Need(package, "a client that must get into a jail, or must not", program)
+        for package, program in (
+            *(("curl", "curl"), ("lftp", "lftp"), ("putty-tools", "psftp"), ("rclone", "rclone")),
+            *(("rsync", "rsync"), ("sshfs", "sshfs")),
+        )
+    ),
+    PerlModule("libnet-sftp-foreign-perl", "another one", "Net::SFTP::Foreign"),
 ]
-NEEDS = {"stack": STACK, "demo": DEMO, "test": TEST}
+NEEDS = {"stack": STACK, "demo": DEMO, "test": TEST, "bench": DEMO}
 
 
 def ensure(needs: list[Need]) -> None:
