@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml  # type: ignore[import-untyped]
 
 from tests.conftest import ROOT, Done, call
 
@@ -243,3 +244,28 @@ def test_a_stack_whose_file_is_removed_must_be_gone(project: Path, known: list[o
     done = preview("gone")
     assert done.code == code
     assert ("pulumi destroy -s gone" in done.out) == (code == 1)
+
+
+# The workflow itself
+
+
+WORKFLOW = (ROOT / ".github/workflows/stacks.yml").read_text()
+
+
+def test_nothing_of_a_pull_request_runs_with_more_than_its_own_rights() -> None:
+    workflow = yaml.safe_load(WORKFLOW)
+    # YAML 1.1 takes `on` for true.
+    assert set(workflow[True]) == {"pull_request", "push", "schedule"}
+    assert workflow["permissions"] == {}
+    jobs = workflow["jobs"]
+    writers = {name for name, job in jobs.items() if "write" in job.get("permissions", {}).values()}
+    assert writers == {"preview"}
+    assert jobs["preview"]["permissions"] == {"contents": "read", "pull-requests": "write"}
+    # The administrator's key is for those jobs alone that no pull request starts.
+    with_key = {name for name, job in jobs.items() if "SSH_PRIVATE_KEY" in str(job)}
+    assert with_key == {"deploy", "check"}
+    assert "${{" not in str(jobs["fork"])
+
+
+def test_no_two_changes_are_made_at_once_and_none_is_broken_off() -> None:
+    assert yaml.safe_load(WORKFLOW)["jobs"]["deploy"]["concurrency"] == {"group": "deploy", "cancel-in-progress": False}
