@@ -101,6 +101,7 @@ def aws(project: Project, endpoint: str, addresses: None) -> Iterator[Aws]:
         # Pulumi itself comes from this computer's end of the link.
         "administratorCidrs": ["10.213.0.0/17", f"{FROM_OFFICE}/32"],
         "allowedCidrs": [f"{FROM_HOME}/32"],
+        "tags": {"team": "design"},
     }
     project.config = config
     project.config["sftp-jail:users"] = {}
@@ -135,6 +136,8 @@ def test_the_vm_is_as_closed_as_it_can_be(aws: Aws) -> None:
     assert "IamInstanceProfile" not in instance
     volumes = aws.ec2.describe_volumes()["Volumes"]
     assert [volume["Encrypted"] for volume in volumes] == [True] * 2
+    for tagged in (instance, *volumes, *aws.ec2.describe_addresses()["Addresses"]):
+        assert {"Key": "team", "Value": "design"} in tagged["Tags"]
     assert aws.root("ls", "/etc/ssh/") and len(aws.root("sh", "-c", "'ls /etc/ssh/*_key'").split()) == 1
     options = aws.root("findmnt", "-no", "OPTIONS", "/sftp")
     assert {"nosuid", "nodev", "noexec"} <= set(options.strip().split(","))
@@ -150,18 +153,74 @@ def test_the_vm_is_as_closed_as_it_can_be(aws: Aws) -> None:
     assert re.search(r"^UUID=\S+ /sftp btrfs ", aws.root("cat", "/etc/fstab"), re.MULTILINE)
 
 
-def test_no_private_key_is_in_the_state_or_in_an_output(aws: Aws) -> None:
-    host_key = aws.root("cat", "/etc/ssh/ssh_host_ed25519_key").splitlines()[2]
-    kept = aws.project("stack", "export").out + aws.project("stack", "output", "--json").out
-    assert host_key not in kept
-    assert host_key not in aws.project("preview", "--diff").out
-
-
 def host(aws: Aws, **changes: Any) -> None:
     """Edit the stack file's `host`; None takes a line out."""
     edited = {**aws.project.config["sftp-jail:host"], **changes}
     aws.project.config["sftp-jail:host"] = {key: value for key, value in edited.items() if value is not None}
     aws.project.write()
+
+
+def review(aws: Aws, *argv: str) -> list[str]:
+    """The lines of the access review of a preview, without bullets."""
+    changes = aws.project.preview("--json", "--show-sames", *argv)
+    done = call(sys.executable, "-m", "sftp_jail", "review", stdin=changes, env={"PYTHONPATH": str(ROOT)})
+    return [line.removeprefix("- ") for line in done.out.splitlines()]
+
+
+def test_the_review_says_who_is_let_in_and_where_the_log_goes(aws: Aws) -> None:
+    before = dict(aws.project.config["sftp-jail:host"])
+    aws.project.config["sftp-jail:siem"] = {"host": FROM_OFFICE, "port": 6514, "protocol": "tcp"}
+    host(aws, allowedCidrs=["0.0.0.0/0"], allowAnyone=True)
+    lines = review(aws)
+    del aws.project.config["sftp-jail:siem"]
+    aws.project.config["sftp-jail:host"] = before
+    aws.project.write()
+    assert "AWS: port 22 opened to 0.0.0.0/0 (`SSH for users`)" in lines, lines
+    assert f"AWS: port 22 closed to {FROM_HOME}/32 (`SSH for users`)" in lines
+    assert any(line.startswith("Open to anyone: AWS `host-ssh-from-0.0.0.0/0`") for line in lines)
+    assert any(line.startswith("AWS host-to-port-6514 (`SecurityGroupEgressRule`): new") for line in lines)
+    assert any(line.startswith("log: sent on to (none) →") for line in lines)
+
+
+def inputs_of_the_vm(aws: Aws) -> dict[str, Any]:
+    """What a preview would make or leave the VM with."""
+    steps = json.loads(aws.project.preview("--json", "--show-sames"))["steps"]
+    (inputs,) = (
+        s["newState"]["inputs"] for s in steps if s["op"] in ("same", "replace") and "ec2/instance:" in s["urn"]
+    )
+    found: dict[str, Any] = inputs
+    return found
+
+
+def test_the_other_architecture_has_an_image_and_an_instance_type_of_its_own(aws: Aws) -> None:
+    host(aws, architecture="amd64")
+    inputs = inputs_of_the_vm(aws)
+    host(aws, architecture=None)
+    (image,) = aws.ec2.describe_images(ImageIds=[inputs["ami"]])["Images"]
+    assert (image["Architecture"], inputs["instanceType"]) == ("x86_64", "t3.small")
+    assert image["Name"].startswith("debian-13-amd64-")
+
+
+def test_a_subnet_must_be_where_the_data_volume_is(aws: Aws) -> None:
+    (instance,) = aws.instances()
+    subnets = aws.ec2.describe_subnets()["Subnets"]
+    elsewhere = next(s for s in subnets if s["AvailabilityZone"] != instance["Placement"]["AvailabilityZone"])
+    try:
+        host(aws, subnetId=instance["SubnetId"])
+        assert inputs_of_the_vm(aws)["subnetId"] == instance["SubnetId"]
+        host(aws, subnetId=elsewhere["SubnetId"])
+        refused = aws.project("preview")
+    finally:
+        host(aws, subnetId=None)
+    assert refused.code != 0
+    assert f"host.subnetId: '{elsewhere['SubnetId']}': in {elsewhere['AvailabilityZone']}" in refused.out + refused.err
+
+
+def test_no_private_key_is_in_the_state_or_in_an_output(aws: Aws) -> None:
+    host_key = aws.root("cat", "/etc/ssh/ssh_host_ed25519_key").splitlines()[2]
+    kept = aws.project("stack", "export").out + aws.project("stack", "output", "--json").out
+    assert host_key not in kept
+    assert host_key not in aws.project("preview", "--diff").out
 
 
 def test_the_users_networks_are_edited_one_by_one(aws: Aws) -> None:
@@ -331,13 +390,6 @@ def test_another_instance_type_restarts_the_vm(aws: Aws) -> None:
     assert (after["InstanceId"], after["InstanceType"]) == (before["InstanceId"], "t4g.large")
     assert "mine" in aws.sftp("jack", jack(aws), "ls").out
     assert aws.root("/usr/local/sbin/jailctl", "check") == "no difference\n"
-
-
-def review(aws: Aws, *argv: str) -> list[str]:
-    """The lines of the access review, without bullets."""
-    changes = aws.project.preview("--json", "--show-sames", *argv)
-    done = call(sys.executable, "-m", "sftp_jail", "review", stdin=changes, env={"PYTHONPATH": str(ROOT)})
-    return [line.removeprefix("- ") for line in done.out.splitlines()]
 
 
 def test_a_replacement_that_was_interrupted_is_finished_by_the_next_up(aws: Aws) -> None:
