@@ -20,10 +20,8 @@ class VolumeAttachment(Resource):
     create_seconds = delete_seconds = 5 * MINUTE
     schema: ClassVar[Schema] = {
         "deviceName": Property(required=True, replace=True),
-        "forceDetach": Property(),
         "instanceId": Property(required=True, replace=True),
         "region": Property(computed=True, replace=True),
-        "skipDestroy": Property(),
         "stopInstanceBeforeDetaching": Property(),
         "volumeId": Property(required=True, replace=True),
     }
@@ -59,16 +57,13 @@ class VolumeAttachment(Resource):
         return {name: state[name] for name in self.schema if name in state}
 
     def delete(self, call: Call, id: str, state: State) -> None:
-        if state.get("skipDestroy"):
-            return
         device, instance, volume = _place(state)
         what = f"deleting EBS Volume ({volume}) Attachment ({instance})"
         with doing(what), absent("InvalidAttachment.NotFound", volumes.GONE):
             if state.get("stopInstanceBeforeDetaching"):
                 instances.stop(call, instance)
             try:
-                force = bool(state.get("forceDetach"))
-                call.ec2.detach_volume(Device=device, Force=force, InstanceId=instance, VolumeId=volume)
+                call.ec2.detach_volume(Device=device, InstanceId=instance, VolumeId=volume)
             except ClientError as error:
                 if code(error) == "IncorrectState" and "available" in str(error):
                     return  # it is detached already

@@ -9,29 +9,29 @@ from collections.abc import Collection, Iterator
 from typing import Any, ClassVar
 
 from . import volumes
-from .aws import Call, Failure, NotThere, Seen, absent, doing, tag_list, tags_of
+from .aws import Call, Failure, NotThere, Seen, absent, doing, tags_of
 from .resource import MINUTE, Inputs, Resource, State, picked, retag, tag_specifications
 from .schema import OUTPUT, TAGS, Property, Schema
 
 GONE = "InvalidInstanceID.NotFound"
-RESTARTING = ("instanceType", "userData", "userDataBase64")
+RESTARTING = ("instanceType", "userData")
 """What is changed while the instance is stopped."""
 
 DISK: Schema = {
     "deleteOnTermination": Property(default=True),
     "deviceName": OUTPUT,
     "encrypted": Property(computed=True, replace=True),
-    "iops": Property(computed=True),
-    "kmsKeyId": Property(computed=True, replace=True),
+    "iops": OUTPUT,
+    "kmsKeyId": OUTPUT,
     "tags": Property(),
     "tagsAll": OUTPUT,
-    "throughput": Property(computed=True),
+    "throughput": OUTPUT,
     "volumeId": OUTPUT,
     "volumeSize": Property(computed=True),
     "volumeType": Property(computed=True),
 }
 
-DISK_OF_VOLUME = {"iops": "iops", "throughput": "throughput", "volumeSize": "size", "volumeType": "type"}
+DISK_OF_VOLUME = {"volumeSize": "size", "volumeType": "type"}
 """What of a disk can be modified, and what the volume calls it."""
 
 METADATA_IN_AWS = {
@@ -43,8 +43,6 @@ METADATA_IN_AWS = {
 }
 
 METADATA: Schema = dict.fromkeys(METADATA_IN_AWS, Property(computed=True))
-
-PROTECTIONS = {"disableApiStop": "DisableApiStop", "disableApiTermination": "DisableApiTermination"}
 
 
 class Instance(Resource):
@@ -58,12 +56,10 @@ class Instance(Resource):
         "arn": OUTPUT,
         "associatePublicIpAddress": Property(computed=True, replace=True),
         "availabilityZone": Property(computed=True, replace=True),
-        "disableApiStop": Property(computed=True),
-        "disableApiTermination": Property(computed=True),
+        "disableApiStop": OUTPUT,
+        "disableApiTermination": OUTPUT,
         "ebsBlockDevices": OUTPUT,
         "ebsOptimized": OUTPUT,
-        "forceDestroy": Property(default=False),
-        "getPasswordData": Property(default=False),
         "hibernation": OUTPUT,
         "hostId": OUTPUT,
         "iamInstanceProfile": OUTPUT,
@@ -73,11 +69,10 @@ class Instance(Resource):
         "instanceType": Property(computed=True),
         "ipv6AddressCount": OUTPUT,
         "ipv6Addresses": OUTPUT,
-        "keyName": Property(computed=True, replace=True),
+        "keyName": OUTPUT,
         "metadataOptions": Property(computed=True, fields=METADATA),
         "monitoring": OUTPUT,
         "outpostArn": OUTPUT,
-        "passwordData": OUTPUT,
         "placementGroup": OUTPUT,
         "placementPartitionNumber": OUTPUT,
         "primaryNetworkInterfaceId": OUTPUT,
@@ -89,14 +84,12 @@ class Instance(Resource):
         "rootBlockDevice": Property(computed=True, fields=DISK),
         "secondaryPrivateIps": OUTPUT,
         "securityGroups": OUTPUT,
-        "sourceDestCheck": Property(default=True),
+        "sourceDestCheck": OUTPUT,
         "spotInstanceRequestId": OUTPUT,
         "subnetId": Property(computed=True, replace=True),
         "tenancy": OUTPUT,
         "userData": Property(computed=True),
-        "userDataBase64": Property(computed=True),
         "userDataReplaceOnChange": Property(default=False),
-        "volumeTags": Property(),
         "vpcSecurityGroupIds": Property(computed=True, unordered=True),
     }
 
@@ -104,21 +97,12 @@ class Instance(Resource):
         for name in ("ami", "instanceType"):
             if name not in inputs:
                 yield name, f"one of `{name},launchTemplate` must be specified"
-        if {"userData", "userDataBase64"} <= inputs.keys():
-            yield "userData", "conflicts with userDataBase64"
-        if inputs.get("getPasswordData"):
-            yield "getPasswordData", "the stand-in for pulumi-aws knows no Windows"
-        if "tags" in inputs.get("rootBlockDevice", {}) and "volumeTags" in inputs:
-            yield "volumeTags", "conflicts with rootBlockDevice.tags"
 
     def replacing(self, changed: Collection[str], state: State, inputs: Inputs) -> Collection[str]:
-        if not inputs.get("userDataReplaceOnChange"):
-            return ()
-        return [name for name in ("userData", "userDataBase64") if name in changed]
+        return ["userData"] if inputs.get("userDataReplaceOnChange") and "userData" in changed else []
 
     def create(self, call: Call, inputs: Inputs) -> str:
-        names = {"ami": "ImageId", "instanceType": "InstanceType", "keyName": "KeyName", **PROTECTIONS}
-        request = picked(inputs, names)
+        request = picked(inputs, {"ami": "ImageId", "instanceType": "InstanceType"})
         if zone := inputs.get("availabilityZone"):
             request["Placement"] = {"AvailabilityZone": zone}
         if user_data := _user_data(inputs):
@@ -129,8 +113,6 @@ class Instance(Resource):
             if disk := inputs.get("rootBlockDevice"):
                 request["BlockDeviceMappings"] = [self._root_disk(call, inputs["ami"], disk)]
             tags = tag_specifications(inputs, "instance")
-            if volume_tags := inputs.get("volumeTags"):
-                tags.append({"ResourceType": "volume", "Tags": tag_list(volume_tags)})
             answer = call.ec2.run_instances(
                 MinCount=1, MaxCount=1, TagSpecifications=tags, **request, **self._network(inputs)
             )
@@ -141,8 +123,6 @@ class Instance(Resource):
             call.wait(lambda: seen(call, id), {"running"}, {"", "pending"})
         if disk_tags := inputs.get("rootBlockDevice", {}).get("tags"):
             retag(call, self._root_volume(describe(call, id)), {}, disk_tags)
-        if not inputs["sourceDestCheck"]:
-            self._modify(call, id, SourceDestCheck={"Value": False})
 
     def read(self, call: Call, id: str, state: State) -> State:
         with doing(f"reading EC2 Instance ({id})"), absent(GONE):
@@ -164,8 +144,6 @@ class Instance(Resource):
             "disableApiTermination": bool(termination),
             "ebsBlockDevices": disks,
             "ebsOptimized": bool(instance.get("EbsOptimized")),
-            "forceDestroy": bool(state.get("forceDestroy")),
-            "getPasswordData": False,
             "hibernation": bool((instance.get("HibernationOptions") or {}).get("Configured")),
             "hostId": placement.get("HostId", ""),
             "iamInstanceProfile": (instance.get("IamInstanceProfile") or {}).get("Arn", "").rpartition("/")[2],
@@ -176,7 +154,6 @@ class Instance(Resource):
             "keyName": instance.get("KeyName", ""),
             "monitoring": (instance.get("Monitoring") or {}).get("State") in ("enabled", "pending"),
             "outpostArn": instance.get("OutpostArn", ""),
-            "passwordData": "",
             "placementGroup": placement.get("GroupName", ""),
             "placementPartitionNumber": placement.get("PartitionNumber", 0),
             "privateDns": instance.get("PrivateDnsName", ""),
@@ -195,13 +172,9 @@ class Instance(Resource):
                 ours: options[theirs] for ours, theirs in METADATA_IN_AWS.items() if theirs in options
             }
         if root is not None:
-            volume_tags = root.pop("tags")
-            with_tags = {} if state.get("volumeTags") else {"tags": volume_tags, "tagsAll": volume_tags}
-            has["rootBlockDevice"] = {**root, **with_tags}
-            if state.get("volumeTags"):
-                has["volumeTags"] = volume_tags
+            has["rootBlockDevice"] = {**root, "tagsAll": root["tags"]}
         if user_data:
-            has |= _as_given(user_data, state)
+            has["userData"] = _as_given(user_data, state)
         return has
 
     def unsettled(self, changed: Collection[str]) -> Collection[str]:
@@ -210,12 +183,6 @@ class Instance(Resource):
 
     def update(self, call: Call, id: str, state: State, inputs: Inputs, changed: Collection[str]) -> None:
         with doing(f"updating EC2 Instance ({id})"):
-            if "volumeTags" in changed:
-                for mapping in describe(call, id)["BlockDeviceMappings"]:
-                    volume = mapping["Ebs"]["VolumeId"]
-                    retag(call, volume, state.get("volumeTags") or {}, inputs.get("volumeTags") or {})
-            if "sourceDestCheck" in changed:
-                self._modify(call, id, SourceDestCheck={"Value": inputs["sourceDestCheck"]})
             if "vpcSecurityGroupIds" in changed:
                 if not inputs["vpcSecurityGroupIds"]:
                     raise Failure("VPC-based instances require at least one security group to be attached.")
@@ -224,12 +191,9 @@ class Instance(Resource):
                 call.ec2.modify_network_interface_attribute(NetworkInterfaceId=interface, Groups=groups)
             if "instanceType" in changed:
                 self._modify_stopped(call, id, InstanceType={"Value": inputs["instanceType"]})
-            if {"userData", "userDataBase64"} & set(changed):
+            if "userData" in changed:
                 encoded = base64.b64encode(_user_data(inputs)).decode()
                 self._modify_stopped(call, id, Attribute="userData", Value=encoded)
-            for name, theirs in PROTECTIONS.items():
-                if name in changed:
-                    self._modify(call, id, **{theirs: {"Value": inputs[name]}})
             if "metadataOptions" in changed:
                 wanted = {**state.get("metadataOptions", {}), **inputs["metadataOptions"]}
                 call.ec2.modify_instance_metadata_options(InstanceId=id, **_metadata_options(wanted))
@@ -239,25 +203,13 @@ class Instance(Resource):
 
     def delete(self, call: Call, id: str, state: State) -> None:
         with doing(f"terminating EC2 Instance ({id})"), absent(GONE):
-            if state.get("forceDestroy"):
-                self._modify(call, id, DisableApiTermination={"Value": False})
-                self._modify(call, id, DisableApiStop={"Value": False})
             call.ec2.terminate_instances(InstanceIds=[id])
         with doing(f"waiting for EC2 Instance ({id}) delete"):
             alive = {"pending", "running", "shutting-down", "stopping", "stopped"}
             call.wait(lambda: seen(call, id), {"", "terminated"}, alive)
 
     def _root_disk(self, call: Call, ami: str, disk: Inputs) -> dict[str, Any]:
-        ebs = picked(
-            disk,
-            {
-                "iops": "Iops",
-                "kmsKeyId": "KmsKeyId",
-                "throughput": "Throughput",
-                "volumeSize": "VolumeSize",
-                "volumeType": "VolumeType",
-            },
-        )
+        ebs = picked(disk, {"volumeSize": "VolumeSize", "volumeType": "VolumeType"})
         if disk.get("encrypted"):
             ebs["Encrypted"] = True
         ebs["DeleteOnTermination"] = disk["deleteOnTermination"]
@@ -395,17 +347,13 @@ def _metadata_options(options: Inputs) -> dict[str, Any]:
 
 def _user_data(inputs: Inputs) -> bytes:
     """The user data itself: like the real plugin, base64 in `userData` is taken for what it encodes."""
-    given = inputs.get("userDataBase64") or inputs.get("userData") or ""
+    given = inputs.get("userData") or ""
     with contextlib.suppress(binascii.Error, ValueError):
         return base64.b64decode(given, validate=True)
     return str(given).encode()
 
 
-def _as_given(encoded: str, state: State) -> State:
+def _as_given(encoded: str, state: State) -> str:
     """The user data as the program wrote it, if it is still that; else as AWS has it."""
-    for name in ("userData", "userDataBase64"):
-        if name in state and _user_data({name: state[name]}) == base64.b64decode(encoded):
-            return {name: state[name]}
-    if "userDataBase64" in state:
-        return {"userDataBase64": encoded}
-    return {"userData": base64.b64decode(encoded).decode(errors="replace")}
+    now = base64.b64decode(encoded)
+    return str(state["userData"]) if _user_data(state) == now else now.decode(errors="replace")

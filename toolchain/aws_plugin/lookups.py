@@ -126,46 +126,10 @@ def get_subnets(call: Call, given: Arguments) -> dict[str, Any]:
     }
 
 
-def get_vpc(call: Call, given: Arguments) -> dict[str, Any]:
-    """The one VPC that fits."""
-    names = {"cidrBlock": "cidr", "dhcpOptionsId": "dhcp-options-id", "state": "state"}
-    filters = _filters(given, names) + _flag(given, "default", "isDefault")
-    ids = {"VpcIds": [given["id"]]} if given.get("id") else {}
-    with doing("reading EC2 VPC"), absent("InvalidVpcID.NotFound"):
-        vpc = _singular("EC2 VPC", call.ec2.describe_vpcs(Filters=filters, **ids)["Vpcs"])
-        main = [{"Name": "association.main", "Values": ["true"]}, {"Name": "vpc-id", "Values": [vpc["VpcId"]]}]
-        tables = call.ec2.describe_route_tables(Filters=main)["RouteTables"]
-        attributes = {name: _vpc_attribute(call, vpc["VpcId"], name) for name in VPC_ATTRIBUTES}
-    ipv6 = vpc.get("Ipv6CidrBlockAssociationSet") or []
-    return {
-        **_plain(vpc, VPC),
-        **attributes,
-        "arn": call.arn(f"vpc/{vpc['VpcId']}", vpc.get("OwnerId", "")),
-        "cidrBlockAssociations": [
-            {
-                "associationId": one["AssociationId"],
-                "cidrBlock": one["CidrBlock"],
-                "state": one["CidrBlockState"]["State"],
-            }
-            for one in vpc.get("CidrBlockAssociationSet") or ()
-        ],
-        "default": bool(vpc.get("IsDefault")),
-        "filters": given.get("filters"),
-        "id": vpc["VpcId"],
-        "ipv6AssociationId": ipv6[0]["AssociationId"] if ipv6 else "",
-        "ipv6CidrBlock": ipv6[0]["Ipv6CidrBlock"] if ipv6 else "",
-        "ipv6CidrBlockAssociations": [],
-        "mainRouteTableId": tables[0]["RouteTableId"] if tables else "",
-        "region": call.region,
-        "tags": tags_of(vpc),
-    }
-
-
 LOOKUPS: dict[str, Callable[[Call, Arguments], dict[str, Any]]] = {
     "aws:ec2/getAmi:getAmi": get_ami,
     "aws:ec2/getSubnet:getSubnet": get_subnet,
     "aws:ec2/getSubnets:getSubnets": get_subnets,
-    "aws:ec2/getVpc:getVpc": get_vpc,
 }
 
 IMAGE = (
@@ -174,8 +138,6 @@ IMAGE = (
     "rootDeviceType sriovNetSupport state tpmSupport usageOperation virtualizationType"
 )
 SUBNET = "availabilityZone availabilityZoneId cidrBlock customerOwnedIpv4Pool outpostArn ownerId state vpcId"
-VPC = "cidrBlock dhcpOptionsId instanceTenancy ownerId state"
-VPC_ATTRIBUTES = ("enableDnsHostnames", "enableDnsSupport", "enableNetworkAddressUsageMetrics")
 
 
 def _plain(answer: Mapping[str, Any], names: str) -> dict[str, str]:
@@ -202,11 +164,6 @@ def _singular(what: str, found: list[Any]) -> Any:
     if len(found) > 1:
         raise Failure(f"multiple {what}s matched; use additional constraints to reduce matches to a single {what}")
     return found[0]
-
-
-def _vpc_attribute(call: Call, id: str, name: str) -> bool:
-    answer = call.ec2.describe_vpc_attribute(VpcId=id, Attribute=name)
-    return bool((answer.get(name[0].upper() + name[1:]) or {}).get("Value"))
 
 
 def _mapping(one: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """A stand-in for the `aws` resource plugin of Pulumi, pulumi-aws, which never talks to anything but loopback.
 
 It is for AWS APIs that run on this computer, where the official plugin, which is in no package registry, cannot be
-had. What it knows, it does as the official one does: the same types, properties, defaults, ids, replacements, waits
-and errors. What it does not know, it refuses, and says that it is a stand-in.
+had. What it knows, which is what sftp_jail/hosts/aws.py uses, it does as the official one does: the same types,
+properties, defaults, ids, replacements, waits and errors. What it does not know, it refuses, and says that it is a
+stand-in.
 
 It is started with the version that it stands in for, and with what the engine adds. The engine reads a port from the
 first line of stdout, and ends it with a signal. Its stdin is a pipe that the engine holds open: when it ends, the

@@ -12,17 +12,14 @@ from .resource import MINUTE, Inputs, Resource, State
 from .schema import OUTPUT, Property, Schema
 
 ZONE_GONE = "NoSuchHostedZone"
-QUOTED = ("SPF", "TXT")
-PIECE = 255  # bytes that one string in a TXT record may have
 
 
 class Record(Resource):
-    """The plain records of one name and type; no alias, no routing policy."""
+    """The addresses of a name: no other type, no alias, no routing policy."""
 
     token = "aws:route53/record:Record"
     create_seconds = update_seconds = delete_seconds = 30 * MINUTE
     schema: ClassVar[Schema] = {
-        "allowOverwrite": Property(computed=True),
         "fqdn": OUTPUT,
         "healthCheckId": OUTPUT,
         "multivalueAnswerRoutingPolicy": OUTPUT,
@@ -38,11 +35,12 @@ class Record(Resource):
         name = inputs.get("name", UNKNOWN)
         if name != UNKNOWN and name != _plain(name):
             yield "name", f"the stand-in for pulumi-aws wants it in lower case and without a dot at its end: {name}"
+        if inputs.get("type", "A") not in ("A", UNKNOWN):
+            yield "type", f"the stand-in for pulumi-aws knows A records alone, and this is {inputs['type']}"
 
     def create(self, call: Call, inputs: Inputs) -> str:
-        action = "UPSERT" if inputs.get("allowOverwrite") else "CREATE"
         with doing("creating Route53 Record", "route53"):
-            self._change(call, inputs, (action, inputs))
+            self._change(call, inputs, ("CREATE", inputs))
         return f"{_zone(inputs)}_{inputs['name']}_{inputs['type']}"
 
     def imported(self, id: str) -> tuple[str, State]:
@@ -60,14 +58,12 @@ class Record(Resource):
             )["ResourceRecordSets"]
         if not found or (_plain(found[0]["Name"]), found[0]["Type"]) != (full, state["type"]):
             raise NotThere
-        values = [one["Value"] for one in found[0].get("ResourceRecords") or ()]
         return {
-            "allowOverwrite": bool(state.get("allowOverwrite")),
             "fqdn": full,
             "healthCheckId": "",
             "multivalueAnswerRoutingPolicy": False,
             "name": state["name"],
-            "records": [_unquoted(value) for value in values] if state["type"] in QUOTED else values,
+            "records": [one["Value"] for one in found[0].get("ResourceRecords") or ()],
             "setIdentifier": "",
             "ttl": found[0].get("TTL", 0),
             "type": found[0]["Type"],
@@ -76,10 +72,7 @@ class Record(Resource):
 
     def update(self, call: Call, id: str, state: State, inputs: Inputs, changed: Collection[str]) -> None:
         with doing(f"updating Route 53 Record ({id})", "route53"):
-            if "type" in changed:
-                self._change(call, inputs, ("DELETE", state), ("CREATE", inputs))
-            elif {"records", "ttl"} & set(changed):
-                self._change(call, inputs, ("UPSERT", inputs))
+            self._change(call, inputs, ("UPSERT", inputs))
 
     def delete(self, call: Call, id: str, state: State) -> None:
         # AWS deletes only what is described exactly as it is.
@@ -113,20 +106,9 @@ def _plain(name: str) -> str:
 
 
 def _record_set(full: str, known: Inputs) -> dict[str, Any]:
-    values = [_quoted(value) if known["type"] in QUOTED else value for value in known["records"]]
     return {
         "Name": full,
         "Type": known["type"],
         "TTL": known["ttl"],
-        "ResourceRecords": [{"Value": value} for value in values],
+        "ResourceRecords": [{"Value": value} for value in known["records"]],
     }
-
-
-def _quoted(value: str) -> str:
-    if value.startswith('"'):
-        return value
-    return " ".join(f'"{value[start : start + PIECE]}"' for start in range(0, len(value), PIECE)) or '""'
-
-
-def _unquoted(value: str) -> str:
-    return value.removeprefix('"').removesuffix('"').replace('" "', "")

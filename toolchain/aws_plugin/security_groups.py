@@ -35,7 +35,6 @@ class SecurityGroup(Resource):
         "namePrefix": OUTPUT,
         "ownerId": OUTPUT,
         "region": Property(computed=True, replace=True),
-        "revokeRulesOnDelete": Property(default=False),
         "vpcId": Property(computed=True, replace=True),
     }
 
@@ -69,7 +68,6 @@ class SecurityGroup(Resource):
             "name": group["GroupName"],
             "namePrefix": "",
             "ownerId": group["OwnerId"],
-            "revokeRulesOnDelete": bool(state.get("revokeRulesOnDelete")),
             "tags": tags,
             "tagsAll": tags,
             "vpcId": group.get("VpcId", ""),
@@ -77,14 +75,7 @@ class SecurityGroup(Resource):
 
     def delete(self, call: Call, id: str, state: State) -> None:
         with doing(f"deleting Security Group ({id})"), absent(GROUP_GONE):
-            if state.get("revokeRulesOnDelete"):
-                self._revoke_all(call, id)
             call.persist(lambda: call.ec2.delete_security_group(GroupId=id), IN_USE)
-
-    def _revoke_all(self, call: Call, id: str) -> None:
-        filters = [{"Name": "group-id", "Values": [id]}]
-        for rule in call.ec2.describe_security_group_rules(Filters=filters)["SecurityGroupRules"]:
-            _revoke(call, bool(rule.get("IsEgress")), id, rule["SecurityGroupRuleId"])
 
 
 def _flat(id: str, permissions: list[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -216,7 +207,8 @@ class Rule(Resource):
 
     def delete(self, call: Call, id: str, state: State) -> None:
         with doing(f"deleting VPC Security Group {self.direction} Rule ({id})"), absent(GROUP_GONE, *RULE_GONE):
-            _revoke(call, self.egress, state["securityGroupId"], id)
+            revoke = call.ec2.revoke_security_group_egress if self.egress else call.ec2.revoke_security_group_ingress
+            revoke(GroupId=state["securityGroupId"], SecurityGroupRuleIds=[id])
 
 
 class IngressRule(Rule):
@@ -233,8 +225,3 @@ class EgressRule(Rule):
     token = "aws:vpc/securityGroupEgressRule:SecurityGroupEgressRule"
     egress = True
     direction = "Egress"
-
-
-def _revoke(call: Call, egress: bool, group: str, rule: str) -> None:
-    revoke = call.ec2.revoke_security_group_egress if egress else call.ec2.revoke_security_group_ingress
-    revoke(GroupId=group, SecurityGroupRuleIds=[rule])

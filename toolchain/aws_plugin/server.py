@@ -265,11 +265,7 @@ def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """`new`, and what `old` says beyond it; tags are only what they are now."""
     result = {**old, **new}
     for name, value in new.items():
-        if (
-            isinstance(value, dict)
-            and isinstance(old.get(name), dict)
-            and name not in ("tags", "tagsAll", "volumeTags")
-        ):
+        if isinstance(value, dict) and isinstance(old.get(name), dict) and name not in ("tags", "tagsAll"):
             result[name] = {**old[name], **value}
     return result
 
@@ -279,7 +275,7 @@ def refreshed(noted: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, A
     inputs = {}
     for name, value in noted.items():
         now = state.get(name, value)
-        whole = name in ("tags", "tagsAll", "volumeTags")
+        whole = name in ("tags", "tagsAll")
         inputs[name] = refreshed(value, now) if isinstance(value, dict) and isinstance(now, dict) and not whole else now
     return inputs
 

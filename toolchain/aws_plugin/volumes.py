@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import Any, ClassVar
-
-from pulumi.runtime.rpc import UNKNOWN
 
 from .aws import Call, NotThere, Seen, absent, doing, tags_of
 from .resource import MINUTE, Inputs, Resource, State, picked, tag_specifications
 from .schema import OUTPUT, TAGS, Property, Schema
 
 GONE = "InvalidVolume.NotFound"
-WITH_IOPS = ("gp3", "io1", "io2")
-MODIFIABLE = {"iops": "Iops", "size": "Size", "throughput": "Throughput", "type": "VolumeType"}
+MODIFIABLE = {"size": "Size", "type": "VolumeType"}
 
 
 class Volume(Resource):
@@ -27,45 +24,21 @@ class Volume(Resource):
         "availabilityZone": Property(required=True, replace=True),
         "createTime": OUTPUT,
         "encrypted": Property(computed=True, replace=True),
-        "finalSnapshot": Property(default=False),
-        "iops": Property(computed=True),
-        "kmsKeyId": Property(computed=True, replace=True),
+        "iops": OUTPUT,
+        "kmsKeyId": OUTPUT,
         "multiAttachEnabled": OUTPUT,
         "outpostArn": OUTPUT,
         "region": Property(computed=True, replace=True),
-        "size": Property(computed=True),
-        "snapshotId": Property(computed=True, replace=True),
-        "throughput": Property(computed=True),
+        "size": Property(required=True),
+        "snapshotId": OUTPUT,
+        "throughput": OUTPUT,
         "type": Property(computed=True),
         "volumeInitializationRate": OUTPUT,
     }
 
-    def faults(self, inputs: Inputs) -> Iterator[tuple[str, str]]:
-        kind = inputs.get("type", "")
-        if not {"size", "snapshotId"} & inputs.keys():
-            yield "size", "one of `size,snapshotId` must be specified"
-        if inputs.get("finalSnapshot"):
-            yield "finalSnapshot", "the stand-in for pulumi-aws makes no snapshots"
-        if kind == UNKNOWN:
-            return
-        if kind in ("io1", "io2") and not inputs.get("iops"):
-            yield "iops", f"'iops' must be set when 'type' is '{kind}'"
-        if kind not in WITH_IOPS and inputs.get("iops"):
-            yield "iops", f"'iops' must not be set when 'type' is '{kind}'"
-        if kind != "gp3" and inputs.get("throughput"):
-            yield "throughput", f"'throughput' must not be set when 'type' is '{kind}'"
-
     def create(self, call: Call, inputs: Inputs) -> str:
-        wanted = picked(
-            inputs,
-            {
-                **MODIFIABLE,
-                "availabilityZone": "AvailabilityZone",
-                "encrypted": "Encrypted",
-                "kmsKeyId": "KmsKeyId",
-                "snapshotId": "SnapshotId",
-            },
-        )
+        names = {**MODIFIABLE, "availabilityZone": "AvailabilityZone", "encrypted": "Encrypted"}
+        wanted = picked(inputs, names)
         with doing("creating EBS Volume"):
             tags = tag_specifications(inputs, "volume")
             return str(call.ec2.create_volume(**wanted, TagSpecifications=tags)["VolumeId"])
@@ -83,7 +56,6 @@ class Volume(Resource):
             "availabilityZone": volume["AvailabilityZone"],
             "createTime": volume["CreateTime"].strftime("%Y-%m-%dT%H:%M:%SZ"),
             "encrypted": bool(volume.get("Encrypted")),
-            "finalSnapshot": bool(state.get("finalSnapshot")),
             "iops": volume.get("Iops") or 0,
             "kmsKeyId": volume.get("KmsKeyId") or "",
             "multiAttachEnabled": bool(volume.get("MultiAttachEnabled")),
@@ -127,10 +99,6 @@ def modify(call: Call, id: str, wanted: State, changed: Collection[str]) -> None
     names = [name for name in MODIFIABLE if name in changed and wanted.get(name)]
     if not names:
         return
-    if "type" in names and wanted["type"] in WITH_IOPS and wanted.get("iops"):
-        names.append("iops")  # AWS would set them to its default
-    if wanted.get("type") == "gp3" and wanted.get("throughput"):
-        names.append("throughput")
     call.ec2.modify_volume(VolumeId=id, **{MODIFIABLE[name]: wanted[name] for name in names})
     call.wait(lambda: _modification(call, id), {"completed", "optimizing"}, {"modifying"})
 
