@@ -69,7 +69,8 @@ def test_a_stack_of_his_own_gives_a_contractor_access_and_its_destroy_ends_it(st
 
 
 def test_the_administrators_key_is_a_secret_in_every_stack(staging: Project) -> None:
-    attach(staging, "jill", "jill")
+    # By the whole name, as Pulumi Cloud has it.
+    attach(staging, "jill", "jill", host=f"organization/sftp-jail/{STACK}")
     assert up(staging, "jill").code == 0
     body = (staging.folder / ".local" / STACK / "keys" / "admin").read_text().splitlines()[2]
     for stack in (STACK, "jill"):
