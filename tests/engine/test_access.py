@@ -47,7 +47,11 @@ def test_the_preview_of_another_end_shows_the_two_dates(project: Project) -> Non
 
 
 @pytest.mark.parametrize(
-    ("days", "words"), [(0, "today, and the rest of a day"), (-1, "in the past")], ids=["today", "yesterday"]
+    ("days", "words"),
+    [
+        pytest.param(0, "today, and the rest of a day", marks=pytest.mark.case("C 30"), id="today"),
+        pytest.param(-1, "in the past", marks=pytest.mark.case("C 31"), id="yesterday"),
+    ],
 )
 def test_an_end_that_is_not_ahead_is_refused_before_anything_is_made(project: Project, days: int, words: str) -> None:
     keys = project.user("jack", "laptop")

@@ -153,6 +153,7 @@ def test_removing_a_user_who_was_deleted_by_hand_archives_what_he_left(jail: Mac
     assert jail.run("test", "-e", "/sftp/jail/jack").code == 1
 
 
+@pytest.mark.case("C 41")
 @pytest.mark.parametrize("link", ["/sftp", "/sftp/jail", "/sftp/jail/jack", "/sftp/jail/jack/uploads"])
 def test_a_symbolic_link_in_the_chain_is_refused_and_not_followed(jail: Machine, jack: Key, link: str) -> None:
     add(jail, "jack", laptop=jack)

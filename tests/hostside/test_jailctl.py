@@ -211,6 +211,7 @@ def test_an_earlier_rule_that_defeats_the_jail_is_refused_by_file_and_line(
     assert jail.jailctl("check").out == "no difference\n"
 
 
+@pytest.mark.case("C 15")
 def test_an_account_that_is_not_ours_is_never_touched(jail: Machine, jack: Key) -> None:
     jail.root("useradd", "-m", "bob")
     before = jail.root("getent", "passwd", "bob")
