@@ -17,6 +17,7 @@ from . import (
     difference,
     expiry,
     keys,
+    limits,
     lock,
     notes,
     process,
@@ -41,6 +42,7 @@ def jail_differences(jail: Jail) -> Iterator[Difference]:
     yield from keys.differences()
     yield from audit.differences(jail)
     yield from expiry.differences(wanted=True)
+    yield from limits.differences(wanted=True)
     yield from confirm.differences()
     # On a machine that is new to the jails, they have records and no accounts yet.
     yield from sshd.differences(jail, [user for user in state.users() if accounts.entry(user) is not None])
@@ -83,6 +85,7 @@ def jail_removal_differences() -> Iterator[Difference]:
     yield from sshd.differences(None, [])
     yield from confirm.removal_differences()
     yield from expiry.differences(wanted=False)
+    yield from limits.differences(wanted=False)
     yield from audit.removal_differences()
     yield from accounts.group_differences(wanted=False)
     yield from keys.removal_differences()

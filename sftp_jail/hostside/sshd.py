@@ -78,6 +78,9 @@ def settings(jail: Jail, password: bool, access: str = "read-write") -> list[tup
         ("X11Forwarding", "no"),
         ("PermitTTY", "no"),
         ("PermitUserRC", "no"),
+        # A client that has vanished, four minutes later; else its sessions would stay for hours, and count.
+        ("ClientAliveInterval", "60"),
+        ("ClientAliveCountMax", "3"),
     ]
 
 
