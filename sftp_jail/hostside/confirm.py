@@ -27,6 +27,7 @@ ROLLED_BACK = f"{FOLDER}/rolled-back"
 SERVICE = "sftp-jail-rollback.service"
 TIMER = "sftp-jail-rollback.timer"
 AT_BOOT = "sftp-jail-rollback-at-boot.service"
+UNITS_OF_OURS = (SERVICE, TIMER, AT_BOOT)
 UNITS = "/etc/systemd/system"
 
 PATIENCE = 110
