@@ -56,9 +56,15 @@ def jail_differences(jail: Jail) -> Iterator[Difference]:
             yield Difference(
                 f"user {user.username}", "being removed by a run that was interrupted", "gone", partial(_remove, user)
             )
-        elif not user.pending:
+        elif not user.pending and not _waits(user):
             yield from told(f"user {user.username}", user_differences(user, jail))
     yield from told(rsyslog.LOG, audit.canary_differences())
+
+
+def _waits(user: User) -> bool:
+    """Whether he has no access yet, and is given none before sshd's new configuration is confirmed: the old one, which
+    may come back, need not jail anybody."""
+    return confirm.trial() is not None and not accounts.is_there(user)
 
 
 def moved_differences(jail: Jail) -> Iterator[Difference]:
@@ -155,9 +161,11 @@ def confirm_jail() -> list[str]:
     """Let sshd's new configuration stand, since this connection has come in through it; with a spec, else apply it."""
     jail = spec.read_jail_if_given(sys.stdin)
     with lock.held():
+        waiting = [user.username for user in state.users() if not user.pending and _waits(user)]
         confirmed = confirm.confirm(jail)
         if confirmed is not None:
-            return ["sshd: confirmed (was: on trial)", *_keep(confirmed)]
+            lines = ["sshd: confirmed (was: on trial)", *_keep(confirmed)]
+            return lines + (difference.apply(jail_differences(confirmed)) if waiting else [])
         if jail is None:
             return []
         lines = _apply_jail(jail)
