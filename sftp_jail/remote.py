@@ -16,6 +16,7 @@ import pulumi
 from pulumi_command import remote
 
 from .hosts import Host
+from .position import unrecorded
 
 JAILCTL = "/usr/local/sbin/jailctl"
 
@@ -48,22 +49,23 @@ def command(
     :param connection: default: the host's
     """
     machine = None if outlives_machine else host.deleted_with
-    return remote.Command(
-        name,
-        connection=connection if connection is not None else host.connection,
-        create=_as_root(host, create) if create is not None else None,
-        delete=_as_root(host, delete) if delete is not None else None,
-        stdin=stdin,
-        add_previous_output_in_env=False,
-        logging=remote.Logging.NONE,
-        opts=pulumi.ResourceOptions.merge(
-            pulumi.ResourceOptions(
-                deleted_with=machine,
-                replace_with=[machine] if machine is not None else None,
+    with unrecorded():
+        return remote.Command(
+            name,
+            connection=connection if connection is not None else host.connection,
+            create=_as_root(host, create) if create is not None else None,
+            delete=_as_root(host, delete) if delete is not None else None,
+            stdin=stdin,
+            add_previous_output_in_env=False,
+            logging=remote.Logging.NONE,
+            opts=pulumi.ResourceOptions.merge(
+                pulumi.ResourceOptions(
+                    deleted_with=machine,
+                    replace_with=[machine] if machine is not None else None,
+                ),
+                opts,
             ),
-            opts,
-        ),
-    )
+        )
 
 
 def _as_root(host: Host, line: str) -> pulumi.Output[str]:
