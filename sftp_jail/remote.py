@@ -18,6 +18,7 @@ import pulumi
 from pulumi_command import remote
 
 from .hosts import Host
+from .position import unrecorded
 
 JAILCTL = "/usr/local/sbin/jailctl"
 
@@ -52,16 +53,17 @@ def command(
     :param connection: default: the host's
     """
     machine = None if outlives_machine else host.deleted_with
-    return remote.Command(
-        name,
-        connection=connection if connection is not None else host.connection,
-        create=_on(host.deleted_with, _as_root(host, create)) if create is not None else None,
-        delete=_as_root(host, delete) if delete is not None else None,
-        stdin=stdin,
-        add_previous_output_in_env=False,
-        logging=remote.Logging.NONE,
-        opts=pulumi.ResourceOptions.merge(pulumi.ResourceOptions(deleted_with=machine), opts),
-    )
+    with unrecorded():
+        return remote.Command(
+            name,
+            connection=connection if connection is not None else host.connection,
+            create=_on(host.deleted_with, _as_root(host, create)) if create is not None else None,
+            delete=_as_root(host, delete) if delete is not None else None,
+            stdin=stdin,
+            add_previous_output_in_env=False,
+            logging=remote.Logging.NONE,
+            opts=pulumi.ResourceOptions.merge(pulumi.ResourceOptions(deleted_with=machine), opts),
+        )
 
 
 def _on(machine: Optional[pulumi.CustomResource], line: pulumi.Output[str]) -> pulumi.Output[str]:

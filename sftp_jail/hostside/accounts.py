@@ -10,7 +10,7 @@ from functools import partial
 from typing import Optional
 
 from . import shadow, state
-from .difference import Difference, refusal
+from .difference import REPAIR, Difference, refusal
 from .failure import Failure
 from .shadow import change
 from .state import User
@@ -46,7 +46,7 @@ def gid() -> int:
     try:
         return grp.getgrnam(GROUP).gr_gid
     except KeyError:
-        raise Failure(f"there is no group {GROUP}", "Run apply-jail first") from None
+        raise Failure(f"there is no group {GROUP}", "Repair it", REPAIR) from None
 
 
 def group_differences(wanted: bool) -> Iterator[Difference]:
@@ -72,7 +72,10 @@ def group_differences(wanted: bool) -> Iterator[Difference]:
             # Not ours to change, and not ours to jail: it may be the administrator.
             failure = Failure(
                 f"account {stranger} is in group {name}, so the jail would close on it",
-                f"Take it out of the group: gpasswd -d {stranger} {name}, or usermod -g where it is the primary one",
+                "Take it out of the group",
+                f"sudo gpasswd -d {stranger} {name}"
+                if stranger in group.gr_mem
+                else f"sudo usermod --gid nogroup {stranger}",
             )
             yield refusal(f"account {stranger}", f"in group {name}, though no jailed user", "out of it", failure)
         if not wanted:
@@ -101,7 +104,11 @@ def entry(user: User) -> Optional[pwd.struct_passwd]:
     except KeyError:
         found = None
     if found is not None and found.pw_uid != user.uid:
-        raise Failure(f"the server has another account {user.username}, uid {found.pw_uid}", "Choose another username")
+        raise Failure(
+            f"the server has another account {user.username}, uid {found.pw_uid}",
+            "Choose another username; or, if it is his, give it back its uid",
+            f"sudo usermod --uid {user.uid} {user.username}",
+        )
     if found is None:
         try:
             owner = pwd.getpwuid(user.uid).pw_name
@@ -109,6 +116,14 @@ def entry(user: User) -> Optional[pwd.struct_passwd]:
             return None
         raise Failure(f"uid {user.uid} of {user.username} is now {owner}'s", "Give that account another uid")
     return found
+
+
+def is_there(user: User) -> bool:
+    """Whether the user has his account, and no other one has his name."""
+    try:
+        return pwd.getpwnam(user.username).pw_uid == user.uid
+    except KeyError:
+        return False
 
 
 def claimed_by_others(username: str) -> bool:
@@ -142,7 +157,7 @@ def user_differences(user: User) -> Iterator[Difference]:
                     str(wanted),
                     partial(change, "usermod", option, str(wanted), user.username),
                 )
-    in_group = {grp.getgrgid(number).gr_name for number in os.getgrouplist(user.username, group)} - {GROUP}
+    in_group = {_group_name(number) for number in os.getgrouplist(user.username, group)} - {GROUP}
     yield from _membership_differences(user, f"{subject}, further groups", in_group)
     if os.path.exists(shadow.GSHADOW):
         in_gshadow = shadow.groups(shadow.GSHADOW, user.username)
@@ -194,6 +209,13 @@ def _give_line(user: User) -> None:
     set_password(user.username, user.password_hash or NO_PASSWORD)
     if shadow.line(shadow.SHADOW, user.username) is None:
         raise Failure(f"account {user.username} has no line in {shadow.SHADOW}", "See what pwck says")
+
+
+def _group_name(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
 
 
 def expiry_differences(user: User) -> Iterator[Difference]:

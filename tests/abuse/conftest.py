@@ -102,7 +102,11 @@ class Client:
         options: dict[str, Any] = {"known_hosts": str(machine.known_hosts), "client_keys": [str(key.path)]}
         options |= {"config": None, "agent_path": None, "client_factory": lambda: _Listener(self.told)}
         self.connection = self(asyncssh.connect(machine.address, username=username, **options))
-        self.sftp = self(self.connection.start_sftp_client())
+        try:
+            self.sftp = self(self.connection.start_sftp_client())
+        except BaseException:
+            self.connection.abort()
+            raise
 
     def __call__(self, request: Awaitable[Result]) -> Result:
         """What becomes of a request."""

@@ -294,9 +294,7 @@ def test_nothing_of_the_clients_own_is_reached_from_the_server(
         (jack, ["-s"], "sftp", b"\0\0\0\5\1\0\0\0\3", False),
         (admin, [], "cat", b"hello", True),
     ):
-        with running(
-            who, "ssh", option, *subsystem, command, env={"SSH_AUTH_SOCK": agent, "DISPLAY": ":9"}
-        ) as process:
+        with running(who, "ssh", option, *subsystem, command, env={"SSH_AUTH_SOCK": agent, "DISPLAY": ":9"}) as process:
             assert process.stdin is not None
             assert process.stdout is not None
             process.stdin.write(hello)
@@ -312,6 +310,7 @@ def test_nothing_of_the_clients_own_is_reached_from_the_server(
 def logs_in(who: User, password: str, method: str) -> bool:
     """Whether a password is enough."""
     options = {"known_hosts": str(who.machine.known_hosts), "config": None, "agent_path": None, "client_keys": None}
+
     async def try_it() -> None:
         async with asyncssh.connect(
             who.machine.address, username=who.name, password=password, preferred_auth=method, **options

@@ -35,6 +35,14 @@ def test_up_makes_a_host_and_a_user_who_can_log_in(project: Project) -> None:
     assert project.check().out == "no difference\n"
 
 
+def test_a_user_is_little_to_keep_since_all_of_the_state_is_written_anew_for_each_of_them(project: Project) -> None:
+    jack = [kept for kept in resources_kept(project) if str(kept["urn"]).endswith("::jail-jack")]
+    assert [kept["type"] for kept in jack] == ["sftp-jail:index:JailUser", "command:remote:Command"]
+    assert not any("stackTrace" in kept for kept in jack)
+    # Half of it is the connection, with the administrator's key, which the state has twice.
+    assert sum(len(json.dumps(kept)) for kept in jack) < 4500
+
+
 def test_a_second_up_and_a_preview_change_nothing_and_open_no_connection(project: Project) -> None:
     before = project.connections()
     assert resources_changed(project) == set()

@@ -26,6 +26,7 @@ from sftp_jail.hosts import local
 from sftp_jail.hosts.aws import AwsHost
 from sftp_jail.hosts.existing import ExistingHost
 from sftp_jail.hosts.stack import StackHost
+from sftp_jail.hostside.install import unpacked
 from sftp_jail.jail import _must_come_again
 
 from . import keys
@@ -92,8 +93,8 @@ def test_the_commands_are_fixed_and_short():
         "jail-install": (f"{bootstrap} install", f"{bootstrap} uninstall"),
         "jail-policy": ("/usr/local/sbin/jailctl apply-jail", "/usr/local/sbin/jailctl remove-jail"),
         "jail-confirm": ("/usr/local/sbin/jailctl confirm", None),
-        "jail-jack": ("/usr/local/sbin/jailctl apply-user", "/usr/local/sbin/jailctl remove-user"),
-        "jail-joan": ("/usr/local/sbin/jailctl apply-user", "/usr/local/sbin/jailctl remove-user"),
+        "jail-jack": ("/usr/local/sbin/jailctl apply-user > /dev/null", "/usr/local/sbin/jailctl remove-user"),
+        "jail-joan": ("/usr/local/sbin/jailctl apply-user > /dev/null", "/usr/local/sbin/jailctl remove-user"),
         "jail-joan.password": ("/usr/local/sbin/jailctl apply-password", "/usr/local/sbin/jailctl remove-password"),
         "jail-prune": ("/usr/local/sbin/jailctl prune", None),
         "jail-guard": (None, "/usr/local/sbin/jailctl release"),
@@ -125,7 +126,9 @@ def test_every_command_is_quiet_pins_the_host_key_and_changes_by_stdin_alone():
 
 
 def test_jailctl_is_sent_whole():
-    files = stdin_of(jail_of({}).command("jail-install"))
+    packed = stdin_of(jail_of({}).command("jail-install"))
+    assert packed["install.py"].startswith('"""Installs jailctl')
+    files = unpacked(packed)
     hostside = ROOT / "sftp_jail" / "hostside"
     paths = [path for path in hostside.rglob("*") if path.suffix in (".py", ".html")]
     assert files == {str(path.relative_to(hostside)): path.read_text() for path in paths}
