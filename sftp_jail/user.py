@@ -137,7 +137,7 @@ class JailUser(pulumi.ComponentResource):
         user = args.user
         limits = _limits(user)
         if "expires" in limits:
-            # Here and not at the Command: that is made anew with its machine, and a login that has ended with it.
+            # Here and not at the Command: that changes with its machine, also for a login that has ended.
             opts = pulumi.ResourceOptions.merge(opts, _refusal_of_a_past_end(name))
         with unrecorded():
             super().__init__("sftp-jail:index:JailUser", name, {"expires": limits.get("expires")}, opts)
