@@ -57,7 +57,7 @@ class Log:
     def __init__(self, path: str, place: Optional[Place]) -> None:
         self._path = path
         self._file: Optional[IO[bytes]] = None
-        self._first = ""
+        self._first = place.first if place is not None else ""
         if place is not None:
             for file, first in self._files():
                 if first == place.first:
@@ -104,17 +104,28 @@ class Log:
 
     def read(self) -> list[str]:
         """The next whole lines; none where there is none yet."""
-        lines = self._lines()
-        if not lines and not self._is_current() and self._next():
+        emptied = self._is_current() and self._is_emptied()
+        lines = [] if emptied else self._lines()
+        if not lines and (emptied or not self._is_current()) and self._next():
             lines = self._lines()
         return lines
 
     def _is_current(self) -> bool:
         """Whether this is the file that is written to, by its name."""
+        # It may have no name in the middle of a rotation.
+        return self._file is not None and self._has_name(self._file, otherwise=True)
+
+    def _has_name(self, file: IO[bytes], otherwise: bool) -> bool:
         try:
-            return self._file is not None and os.path.samestat(os.fstat(self._file.fileno()), os.stat(self._path))
-        except FileNotFoundError:  # in the middle of a rotation
-            return True
+            return os.path.samestat(os.fstat(file.fileno()), os.stat(self._path))
+        except FileNotFoundError:
+            return otherwise
+
+    def _is_emptied(self) -> bool:
+        """Whether the file that is written to has another first line by now."""
+        assert self._file is not None
+        start = os.pread(self._file.fileno(), len(self._first), 0)
+        return start.partition(b"\n")[0].decode(errors="backslashreplace") + "\n" != self._first
 
     def _lines(self) -> list[str]:
         lines: list[str] = []
@@ -132,22 +143,28 @@ class Log:
         return lines
 
     def _next(self) -> bool:
-        """Go on with the file after this one, if somebody writes there already: then this one is complete."""
+        """Go on with the file after this one, if somebody writes there already: then this one is complete.
+
+        Where this one is gone, or was emptied, that is the first one that begins later, for lines begin with the time;
+        else the log itself, whose first line may be one that the journal has brought late.
+        """
         files = self._files()
-        if self._file is None:
-            if files:
-                self._take(*files[0])
-            return bool(files)
-        at = [number for number, (_, first) in enumerate(files) if first == self._first]
-        if not at or at[0] + 1 == len(files):
+        firsts = [first for _, first in files]
+        if self._first in firsts:
+            if self._lines_left():
+                return True
+            after = firsts.index(self._first) + 1
+        else:
+            log = len(files) - 1 if files and self._has_name(files[-1][0], otherwise=False) else len(files)
+            after = next((number for number, first in enumerate(firsts) if first > self._first), log)
+        if after == len(files):
             return False
-        if self._lines_left():
-            return True
-        self._take(*files[at[0] + 1])
+        self._take(*files[after])
         return True
 
     def _lines_left(self) -> bool:
-        assert self._file is not None
+        if self._file is None:
+            return False
         place = self._file.tell()
         more = bool(self._file.readline())
         self._file.seek(place)

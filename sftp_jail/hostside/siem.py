@@ -38,12 +38,12 @@ def unit_text() -> str:
 Description=Log of the jailed SFTP users, sent on
 Wants=network-online.target
 After=network-online.target
+StartLimitIntervalSec=0
 [Service]
 # forward.py {version}
 ExecStart=/usr/bin/python3 -I {PROGRAM} {SPEC} {LOG} /var/lib/sftp-jail-siem
 Restart=always
 RestartSec=1
-StartLimitIntervalSec=0
 # Nobody, but that the log is adm's to read.
 DynamicUser=yes
 SupplementaryGroups=adm

@@ -3,12 +3,13 @@
 import asyncio
 import hashlib
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import asyncssh
 import pytest
@@ -122,7 +123,8 @@ def test_the_timer_ends_the_session_of_whoever_has_no_time_left_and_of_nobody_el
     until(lambda: "Account expires\t\t\t\t\t\t: Jan 01, 1970" in debian_jail.root("chage", "-l", "jack"), "his account")
 
 
-def test_expiry_does_not_wait_for_a_lock(jail: Machine, jack: Key) -> None:
+def test_expiry_does_not_wait_for_a_lock(debian_jail: Machine, jack: Key) -> None:
+    jail = debian_jail
     add(jail, "jack", laptop=jack)
     with session(jail, jack) as his:
         record = json.loads(jail.root("cat", "/sftp/state/users/jack.json"))
@@ -133,7 +135,8 @@ def test_expiry_does_not_wait_for_a_lock(jail: Machine, jack: Key) -> None:
         assert_it_ends(jail, his)
 
 
-def test_the_timer_runs_again_after_a_reboot(jail: Machine) -> None:
+def test_the_timer_runs_again_after_a_reboot(debian_jail: Machine) -> None:
+    jail = debian_jail
     jail.reboot()
     until(lambda: jail.run("systemctl", "is-active", "sftp-jail-expiry.timer").code == 0, "the timer")
 
@@ -214,6 +217,20 @@ def test_who_may_only_upload_uploads_and_no_more(debian_jail: Machine, jack: Key
     for command in ("get a /dev/null", "rm a", "rename a c", "rmdir d", "symlink a l", "ln a l", "copy a c"):
         assert debian_jail.sftp("jack", jack, command).code != 0, command
     assert debian_jail.root("find", "/sftp/jail/jack", "-printf", "%p %u %i %s\n") == before
+    # What it does not prevent, as README says.
+    assert debian_jail.sftp("jack", jack, "put /etc/passwd a").code == 0
+    assert debian_jail.root("cat", "/sftp/jail/jack/uploads/a") == Path("/etc/passwd").read_text()
+    assert asyncio.run(size_of(debian_jail, jack, "/uploads/a")) == Path("/etc/passwd").stat().st_size
+
+
+async def size_of(machine: Machine, key: Key, path: str) -> Optional[int]:
+    """A file's size, as a client is told it."""
+    options: dict[str, Any] = {"known_hosts": str(machine.known_hosts), "agent_path": None, "config": None}
+    async with (
+        asyncssh.connect(machine.address, username="jack", client_keys=[str(key.path)], **options) as connection,
+        connection.start_sftp_client() as sftp,
+    ):
+        return (await sftp.stat(path)).size
 
 
 # What is taken away ends what is open
@@ -224,14 +241,16 @@ def test_who_may_only_upload_uploads_and_no_more(debian_jail: Machine, jack: Key
     [{"access": "read-only"}, {"allowFrom": ["203.0.113.0/24"]}, {"expires": LONG_AGO}],
     ids=["access", "address", "time"],
 )
-def test_a_session_ends_when_its_user_may_do_less(jail: Machine, jack: Key, limits: dict[str, Any]) -> None:
+def test_a_session_ends_when_its_user_may_do_less(debian_jail: Machine, jack: Key, limits: dict[str, Any]) -> None:
+    jail = debian_jail
     add(jail, "jack", laptop=jack)
     with session(jail, jack) as his:
         add(jail, "jack", limits, laptop=jack)
         assert_it_ends(jail, his)
 
 
-def test_a_session_ends_with_its_key_and_not_when_a_key_is_added(jail: Machine, jack: Key, jill: Key) -> None:
+def test_a_session_ends_with_its_key_and_not_when_a_key_is_added(debian_jail: Machine, jack: Key, jill: Key) -> None:
+    jail = debian_jail
     add(jail, "jack", laptop=jack)
     with session(jail, jack) as his:
         add(jail, "jack", {"expires": IN_A_LONG_TIME}, laptop=jack, phone=jill)
@@ -252,6 +271,63 @@ def remove(machine: Machine, limits: dict[str, object], key: Key) -> None:
     assert done.code == 0, done
 
 
+def test_who_is_removed_loses_his_way_in_then_his_sessions_and_his_account_when_all_is_safe(
+    no_archives: Machine, jack: Key
+) -> None:
+    machine = no_archives
+    add(machine, "jack", laptop=jack)
+    number = uid(machine)
+    with session(machine, jack) as his:
+        done = machine.jailctl("remove-user", spec("jack", laptop=jack))
+        assert done.code == 0, done
+        assert machine.run("pgrep", "--uid", number).code == 1
+        his.communicate("mkdir too-late\n", timeout=20)
+        assert his.returncode != 0
+    assert [line.partition(" (was")[0] for line in done.out.splitlines()[:8]] == [
+        "record of jack: being removed",
+        "/etc/ssh/sftp-jail/keys/jack: gone",
+        "account jack: expired",
+        "processes of jack: ended",
+        "/sftp/archive: a directory",
+        f"/sftp/jail/jack/uploads: archived as {min(archive_of(machine), key=len)}",
+        "account jack: gone",
+        "/sftp/jail/jack: gone",
+    ]
+
+
+UNDEAD = """\
+import os, signal, sys
+if not os.fork():
+    os.setuid(int(sys.argv[1]))
+    os._exit(0)
+signal.pause()
+"""
+"""A process of the user's uid that no signal ends: nobody asks how it ended."""
+
+
+def test_a_process_that_does_not_end_stops_a_removal_before_anything_is_deleted(
+    no_archives: Machine, jack: Key
+) -> None:
+    machine = no_archives
+    add(machine, "jack", laptop=jack)
+    assert machine.sftp("jack", jack, "put /etc/hostname a").code == 0
+    machine.root("systemd-run", "--unit=undead", "python3", "-c", UNDEAD, uid(machine))
+    try:
+        until(lambda: machine.run("pgrep", "--uid", "jack", "python3").code == 0, "the process")
+        done = machine.jailctl("remove-user", spec("jack", laptop=jack))
+        assert done.code == 1
+        assert re.search(r"processes \[\d+\] of uid \d+ do not die", done.err)
+        assert not gets_in(machine, jack)
+        assert machine.run("test", "-e", "/sftp/archive").code == 1
+        assert machine.run("test", "-e", "/sftp/jail/jack/uploads/a").code == 0
+        assert machine.run("id", "jack").code == 0
+    finally:
+        machine.root("systemctl", "stop", "undead")
+    remove(machine, {}, jack)
+    assert "uploads/a" in machine.root("tar", "tf", min(archive_of(machine), key=len))
+    assert machine.run("id", "jack").code == 1
+
+
 @pytest.fixture
 def no_archives(debian_jail: Machine) -> Machine:
     """No archive from a test before."""
@@ -270,6 +346,8 @@ printf x > "$(printf 'a\\nb\\377')" && truncate -s 1G sparse && chown -hR jack:s
     digest = machine.root("sh", "-c", script).split()[0]
     remove(machine, {}, jack)
     tar, manifest = sorted(archive_of(machine), key=lambda path: path.endswith("jsonl"))
+    assert re.fullmatch(r"/sftp/archive/jack-20\d{6}T\d{6}Z\.tar", tar)
+    assert manifest == f"{tar.removesuffix('.tar')}.manifest.jsonl"
     assert machine.root("stat", "-c", "%u:%g %a", tar, manifest) == "0:0 600\n0:0 600\n"
     *entries, whole = [json.loads(line) for line in machine.root("cat", manifest).splitlines()]
     found = {entry["path"]: entry for entry in entries}

@@ -117,6 +117,16 @@ def test_a_client_with_these_algorithms_gets_in(server: Machine, jack: Key, clie
     assert done.code == 0, done
 
 
+@pytest.mark.parametrize("client", CLIENTS)
+def test_without_the_key_exchange_that_stays_only_winscp_would_get_in_and_not_everywhere(
+    server: Machine, jack: Key, client: str
+) -> None:
+    others = [name for name in CLIENTS[client]["KexAlgorithms"].split(",") if name not in KEPT]
+    argv = ["sftp", f"-oKexAlgorithms={','.join(others)}", *server.ssh_options(jack), "-b", "-"]
+    done = call(*argv, f"jack@{server.address}", stdin="ls\n")
+    assert (done.code == 0) == (client == "WinSCP" and server.spec["release"] != "bullseye"), done
+
+
 def test_openssh_paramiko_and_asyncssh_get_in(server: Machine, jack: Key) -> None:
     assert server.sftp("jack", jack, "ls").code == 0
 

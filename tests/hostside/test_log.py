@@ -352,11 +352,6 @@ FAULTS = {
         "the AppArmor profile rsyslogd (enforce) confines rsyslogd",
     ),
     "rights that are taken away": Fault(NO_RIGHTS, ALL_RIGHTS, "open error: Permission denied"),
-    "a log that was moved away": Fault(
-        "mv /var/log/sftp.log /var/log/sftp.log.aside; install -m 640 -g adm /dev/null /var/log/sftp.log",
-        "mv /var/log/sftp.log.aside /var/log/sftp.log; systemctl kill --signal=HUP sftp-jail-log",
-        "rsyslogd writes to /var/log/sftp.log.aside",
-    ),
     "a missing socket": Fault("rm /sftp/log/socket", "true", "/sftp/log/socket is missing", applied=""),
     "something else in its place": Fault(
         "mkdir /aside; mv /var/log/sftp.log* /aside; mkdir /var/log/sftp.log; systemctl restart sftp-jail-log",
@@ -400,6 +395,18 @@ def test_logging_that_breaks_is_said_with_the_reason_and_an_upload_goes_on(
     assert server.jailctl("check").out == "no difference\n"
     assert server.sftp("jack", jack, "put /etc/hostname seen").code == 0
     assert any('close "/uploads/seen"' in message for message in entries(server, "jack"))
+
+
+def test_a_log_that_was_moved_away_is_written_again_by_the_command_that_is_named(server: Machine, jack: Key) -> None:
+    aside = "mv /var/log/sftp.log /var/log/sftp.log.aside; install -m 640 -g adm /dev/null /var/log/sftp.log"
+    back = "cat /var/log/sftp.log >> /var/log/sftp.log.aside; mv /var/log/sftp.log.aside /var/log/sftp.log"
+    with broken(server, aside, f"{back}; systemctl kill --signal=HUP sftp-jail-log"):
+        report = json.loads(server.run("/usr/local/sbin/jailctl", "check", "--format=json").out)
+        (found,) = report["differences"]
+        assert "rsyslogd writes to /var/log/sftp.log.aside" in found["actual"]
+        assert server.ssh("admin", server.admin_key, found["remedy"]).code == 0
+        assert server.sftp("jack", jack, "put /etc/hostname again").code == 0
+        until(lambda: 'close "/uploads/again"' in server.root("cat", LOG), "its line in the log itself")
 
 
 def test_a_session_waits_for_a_frozen_rsyslog_and_loses_no_line(server: Machine, jack: Key) -> None:

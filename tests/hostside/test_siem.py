@@ -194,6 +194,80 @@ def test_a_receiver_that_is_down_for_a_while_misses_nothing_and_gets_nothing_twi
     assert {user for _, user, tag, *_ in got if tag == "internal-sftp"} == {"jack"}
 
 
+@pytest.mark.parametrize("what", ["rm", "truncate --size=0"])
+def test_a_log_that_somebody_deletes_or_empties_ends_nothing_and_brings_nothing_again(
+    server: Machine, jack: Key, what: str
+) -> None:
+    receiver = Receiver(neighbour(server.address), counted=False)
+    receiver.start()
+    apply(server, receiver, protocol="tcp", format="json")
+    server.root("logrotate", "-f", "/etc/logrotate.d/sftp-jail")  # so that there is more than the log itself
+
+    def sent(name: str) -> int:
+        assert server.sftp("jack", jack, f"mkdir {name}", f"rmdir {name}").code == 0
+        until(lambda: count_of(name) > 0, f"the lines of {name}")
+        return count_of(name)
+
+    def count_of(name: str) -> int:
+        return sum(message == f'rmdir name "/uploads/{name}"' for *_, message in receiver.lines())
+
+    assert sent("first") == 1
+    server.root("sh", "-c", f"{what} {LOG}")
+    assert server.run("/usr/local/sbin/jailctl", "repair").code == 0
+    assert sent("second") == 1
+    server.root("systemctl", "restart", "sftp-jail-siem")
+    assert sent("third") == 1
+    assert (count_of("first"), count_of("second")) == (1, 1)
+    receiver.stop()
+    apply(server, None)
+
+
+RSYSLOG = r"""
+module(load="imtcp")
+template(name="fields" type="string"
+         string="%timereported:::date-rfc3339%\t%app-name%\t%procid%\t%structured-data%\t%msg%\n")
+ruleset(name="received") { action(type="omfile" file="/run/received" template="fields") }
+input(type="imtcp" address="127.0.0.1" port="6514" ruleset="received")
+"""
+"""A receiver that somebody else has written, and what it makes of each line."""
+
+
+def test_an_rsyslogd_takes_every_line_apart_as_it_was_written(server: Machine, jack: Key) -> None:
+    def received() -> list[tuple[str, ...]]:
+        found = [line.split("\t") for line in server.run("cat", "/run/received").out.splitlines()]
+        users = [re.fullmatch(r'\[sftp-jail@32473 user="([^"]+)"\]', data) for *_, data, _ in found]
+        assert all(users), found
+        return [
+            (time, user[1], tag, pid, message.removeprefix(" "))
+            for user, (time, tag, pid, _, message) in zip(users, found)
+            if user
+        ]
+
+    server.root("tee", "/run/receiver.conf", stdin=RSYSLOG)
+    server.root("systemd-run", "--unit=receiver", "rsyslogd", "-n", "-iNONE", "-f", "/run/receiver.conf")
+    siem = {"host": "127.0.0.1", "port": 6514, "protocol": "tcp", "format": "rfc5424"}
+    done = server.jailctl("apply-jail", {**JAIL, "siem": siem})
+    assert done.code == 0, done
+    start = count(server)
+    names = ['a"] b', '[x y=\\"z\\"]', "<13>1 - root sshd", "ä" * 100]
+    assert server.sftp("jack", jack, *(f"{verb} '{name}'" for name in names for verb in ("mkdir", "rmdir"))).code == 0
+    wanted = logged(server, start)
+    assert sum("mkdir name" in message for *_, message in wanted) == len(names)
+    until(lambda: set(wanted) <= set(received()), "every line")
+    got = [line for line in received() if line in set(wanted)]
+    assert sorted(got) == sorted(wanted)
+    # However often it has died.
+    assert server.root("systemctl", "show", "--property=StartLimitIntervalUSec", "sftp-jail-siem").endswith("=0\n")
+    said = server.run("sh", "-c", "systemd-analyze verify /etc/systemd/system/sftp-jail-*")
+    assert [line for line in said.err.splitlines() if "Unknown" in line] == []
+    server.root("systemctl", "stop", "sftp-jail-siem")
+    assert "sftp-jail-siem.service: not running, should be running" in server.jailctl("check").out
+    assert server.run("/usr/local/sbin/jailctl", "repair").code == 0
+    assert server.jailctl("check").out == "no difference\n"
+    apply(server, None)
+    server.root("systemctl", "stop", "receiver")
+
+
 def test_over_tls_it_goes_to_the_receiver_with_the_right_certificate_and_to_no_other(
     server: Machine, jack: Key
 ) -> None:

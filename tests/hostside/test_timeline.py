@@ -123,9 +123,14 @@ def test_a_session_has_the_key_that_opened_it_and_jailctl_says_who_granted_it(
     assert stranger_refused != 0
     for key in (jack, jill):
         assert machine.sftp("jack", key, "ls").code == 0
+    add(machine, "jack", {"access": "read-only"}, laptop=jack, phone=jill)
+    add(machine, "jack", {"access": "read-only", "expires": "2020-01-01"}, laptop=jack, phone=jill)
+    machine.root("chage", "-E", "-1", "jack")  # as if it had ended only now
+    machine.root("/usr/local/sbin/jailctl", "expire")
     done = machine.jailctl("remove-user", spec("jack", laptop=jack, phone=jill))
     assert done.code == 0, done
-    kinds = {"user-added", "key-granted", "login", "login-failed", "session-opened", "session-closed", "user-removed"}
+    kinds = {"user-added", "key-granted", "login", "login-failed", "session-opened", "session-closed"}
+    kinds |= {"user-changed", "access-expired", "user-removed"}
 
     def told() -> list[dict[str, Any]]:
         return [event for event in story(machine, "--user", "jack") if event["event"] in kinds]
@@ -135,10 +140,15 @@ def test_a_session_has_the_key_that_opened_it_and_jailctl_says_who_granted_it(
     assert [event["event"] for event in events if event["event"] != "login-failed"] == [
         *("user-added", "key-granted", "key-granted"),
         *("login", "session-opened", "session-closed") * 2,
-        "user-removed",
+        *("user-changed", "user-changed", "access-expired", "user-removed"),
     ]
     assert {event["event"] for event in events} == kinds
     assert events[0]["fields"]["by"] == OWNER
+    changed = [event["fields"] for event in events if event["event"] == "user-changed"]
+    assert [(fields["field"], fields["from"], fields["to"]) for fields in changed] == [
+        ("access", "read-write", "read-only"),
+        ("expires", "-", "2020-01-01"),
+    ]
     granted = {event["fields"]["label"]: event["fingerprint"] for event in events if event["event"] == "key-granted"}
     assert granted == {"laptop": fingerprint(jack), "phone": fingerprint(jill)}
     sessions = [event for event in events if event["event"] == "session-opened"]
@@ -146,6 +156,10 @@ def test_a_session_has_the_key_that_opened_it_and_jailctl_says_who_granted_it(
         ("exact", fingerprint(jack), "laptop"),
         ("exact", fingerprint(jill), "phone"),
     ]
+    for form in ("text", "csv", "html"):
+        out = machine.root("/usr/local/sbin/jailctl", "timeline", "--user", "jack", "--format", form)
+        for words in (*kinds, fingerprint(jack), fingerprint(jill), "2020-01-01"):
+            assert words in out, form
 
 
 def test_at_info_a_denial_is_told_and_said_to_be_no_certain_answer(jail: Machine, jack: Key) -> None:
