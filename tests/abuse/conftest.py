@@ -2,8 +2,12 @@
 
 import asyncio
 import contextlib
+import os
+import signal
+import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
 from typing import Any, NamedTuple, TypeVar
 
 import asyncssh
@@ -125,3 +129,21 @@ def client(user: User) -> Iterator[Client]:
     """A session of the user's."""
     with contextlib.closing(Client(user.machine, user.name, user.key)) as opened:
         yield opened
+
+
+@contextlib.contextmanager
+def idle(user: User) -> Iterator["subprocess.Popen[str]"]:
+    """A session that is open and does nothing."""
+    argv = ["sftp", *map(str, user.machine.ssh_options(user.key)), f"{user.name}@{user.machine.address}"]
+    with subprocess.Popen(argv, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, text=True, start_new_session=True) as session:
+        assert session.stdin is not None
+        assert session.stdout is not None
+        session.stdin.write("pwd\n")
+        session.stdin.flush()
+        while "/uploads" not in session.stdout.readline():
+            pass
+        try:
+            yield session
+        finally:
+            if session.poll() is None:
+                os.killpg(session.pid, signal.SIGKILL)

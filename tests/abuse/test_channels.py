@@ -118,12 +118,12 @@ def test_scp_copies_by_sftp_and_not_as_of_old(jack: User, admin: User, tmp_path:
     for who, option, place, works in (
         (jack, "-O", "/uploads", False),
         (jack, "-s", "/uploads", True),
-        (admin, "-O", "/tmp", True),
+        (admin, "-O", "/home/admin", True),
     ):
         to = f"{who.name}@{who.machine.address}:{place}/copied"
         done = call("scp", option, *who.machine.ssh_options(who.key), tmp_path / "file", to)
         assert (done.code == 0) is works, done
-        found = "/tmp/copied" if who is admin else f"{jack.uploads}/copied"
+        found = "/home/admin/copied" if who is admin else f"{jack.uploads}/copied"
         assert who.machine.run("rm", found).code == (0 if works else 1)
 
 
@@ -294,9 +294,7 @@ def test_nothing_of_the_clients_own_is_reached_from_the_server(
         (jack, ["-s"], "sftp", b"\0\0\0\5\1\0\0\0\3", False),
         (admin, [], "cat", b"hello", True),
     ):
-        with running(
-            who, "ssh", option, *subsystem, command, env={"SSH_AUTH_SOCK": agent, "DISPLAY": ":9"}
-        ) as process:
+        with running(who, "ssh", option, *subsystem, command, env={"SSH_AUTH_SOCK": agent, "DISPLAY": ":9"}) as process:
             assert process.stdin is not None
             assert process.stdout is not None
             process.stdin.write(hello)
@@ -312,6 +310,7 @@ def test_nothing_of_the_clients_own_is_reached_from_the_server(
 def logs_in(who: User, password: str, method: str) -> bool:
     """Whether a password is enough."""
     options = {"known_hosts": str(who.machine.known_hosts), "config": None, "agent_path": None, "client_keys": None}
+
     async def try_it() -> None:
         async with asyncssh.connect(
             who.machine.address, username=who.name, password=password, preferred_auth=method, **options

@@ -5,7 +5,6 @@ from typing import NamedTuple, Optional
 
 import asyncssh
 import pytest
-from _pytest.mark import ParameterSet
 
 from tests.abuse.conftest import Client, User, client
 from tests.conftest import Machine, until
@@ -72,7 +71,7 @@ def offender(whole_session: Offender) -> Iterator[Offender]:
 
 def attempt(
     case: str, words: str, method: str, refused: tuple, allowed: tuple, error: type[asyncssh.SFTPError] = DENIED
-) -> ParameterSet:
+) -> object:
     """A request, how it begins in the log, and its arguments with which it is refused, and with which it is not."""
     name = " ".join(map(str, (method, *refused)))
     return pytest.param(method, refused, allowed, error, words, marks=pytest.mark.case(case), id=name)

@@ -64,6 +64,7 @@ async def handle(address: str, key: Key, data: bytes) -> None:
             await sftp.remove(b"/uploads/renamed")
 
 
+@pytest.mark.case("A 43", "A 44", "A 45", "A 46", "A 47", "A 48")
 def test_every_operation_is_told_once_under_the_right_user_whatever_the_file_is_called(
     debian_jail: Machine, jack: Key, jill: Key
 ) -> None:
