@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,24 +21,10 @@ import asyncssh
 import pytest
 
 from tests.abuse.conftest import Client, User, client, idle
-from tests.conftest import MACHINE, RELEASES, Machine, until
-from tests.hostside.conftest import JAIL, jailed
+from tests.conftest import MACHINE, Machine, until
+from tests.hostside.conftest import JAIL
 
 LOG = "/var/log/sftp.log"
-
-
-@pytest.fixture(scope="module", params=RELEASES)
-def jail(request: pytest.FixtureRequest, machines: Callable[[str], Machine]) -> Iterator[Machine]:
-    """A jail of each Debian release on a file system that sets no bounds of its own to a file or a directory."""
-    machine = machines(request.param)
-    machine.root("sh", "-c", "mkdir -p /sftp && mount -t tmpfs -o mode=755,nr_inodes=0 bounds /sftp")
-    try:
-        with jailed(machine):
-            # The kernel counts a uid's processes in all machines together: let nobody else have these.
-            machine.root("tee", "/sftp/state/last-id", stdin=str(random.randrange(80000, 99000)))
-            yield machine
-    finally:
-        machine.root("sh", "-c", "umount /sftp && rmdir --ignore-fail-on-non-empty /sftp")
 
 
 def assert_nobody_notices(jill: User) -> None:

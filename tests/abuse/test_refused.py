@@ -12,7 +12,7 @@ from tests.conftest import Machine, until
 LOG = "/var/log/sftp.log"
 
 NOT_HIS = (
-    "find /sftp/jail -path '/sftp/jail/jack/uploads/*' -prune -o -printf '%p %y %m %U %G %i %s\\n'; "
+    "find /sftp/jail -path '/sftp/jail/jack/uploads/*' -prune -o -printf '%p %y %m %U %G %i\\n'; "
     "sha256sum /etc/passwd /etc/group /etc/shadow"
 )
 """A shell line that shows what jack may not change."""
