@@ -3,7 +3,9 @@
 PULUMI := toolchain/pulumi
 PYTHON_OF = python3 -c 'import json, sys; print(json.load(sys.stdin)["python"])'
 
-.PHONY: demo demo-aws down test unit bench-log clean
+BENCH_PYTHON_OF = python3 -c 'import json, sys; print(json.load(sys.stdin)["benchPython"])'
+
+.PHONY: demo demo-aws down test unit bench bench-log clean
 
 ## A jailed SFTP host on this computer, and a tour of it
 demo:
@@ -34,6 +36,12 @@ test:
 unit:
 	@python=$$(toolchain/setup --for stack --print-env | $(PYTHON_OF)) \
 		&& "$$python" -m pytest tests/unit $(PYTEST)
+
+## What all of it costs, beside Ansible, pyinfra and a script: bench/RESULTS.md. An hour or two; BENCH='--sizes 10' for less
+bench:
+	@ready=$$(toolchain/setup --for bench --print-env) \
+		&& python=$$(echo "$$ready" | $(PYTHON_OF)) \
+		&& SFTP_JAIL_BENCH_PYTHON=$$(echo "$$ready" | $(BENCH_PYTHON_OF)) "$$python" bench/run.py $(BENCH)
 
 ## 100 000 operations by 20 users at once: is every one in the log, once, under the right name?
 bench-log:

@@ -1,5 +1,7 @@
 """SftpJail: the chroot policy on one host, and its users."""
 
+import base64
+import bz2
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +29,8 @@ from .remote import JAILCTL, command, owner
 from .user import JailUser, JailUserArgs, UserArgs
 
 HOSTSIDE = Path(__file__).parent / "hostside"
+
+INSTALLER = "install.py"
 
 INSTALL = "python3 -I -c 'import json, sys; files = json.load(sys.stdin); exec(files[\"install.py\"])'"
 """Runs install.py out of the JSON map of jailctl's files that stdin carries; a verb follows."""
@@ -162,7 +166,7 @@ class SftpJail(pulumi.ComponentResource):
     def _policy(self, name: str, args: SftpJailArgs) -> Sequence[pulumi.Resource]:
         """jailctl on the host, the jail that it makes, and the proof that one still gets in."""
         host = args.host
-        files = _jailctl_files()
+        files = jailctl_files()
         install = command(
             f"{name}-install",
             host,
@@ -287,11 +291,16 @@ def _shared_keys(path: str, users: Mapping[str, UserArgs]) -> Iterator[Fault]:
             seen.setdefault(plain, place)
 
 
-def _jailctl_files() -> str:
-    """jailctl as a JSON map of relative path to text, so that a preview shows what an upgrade changes."""
+def jailctl_files() -> str:
+    """jailctl as a JSON map of relative path to content, so that a preview shows which files an upgrade changes.
+
+    All of them are packed but the one that unpacks them: the state holds this text twice, and is written several times
+    for each user. By bzip2, which makes the same bytes of a text wherever it is done.
+    """
     paths = [path for pattern in ("*.py", "*.html") for path in HOSTSIDE.rglob(pattern)]
-    files = {path.relative_to(HOSTSIDE).as_posix(): path.read_text("utf-8") for path in paths}
-    return json.dumps(files, sort_keys=True)
+    files = {path.relative_to(HOSTSIDE).as_posix(): path.read_bytes() for path in paths}
+    packed = {name: base64.b64encode(bz2.compress(content)).decode() for name, content in files.items()}
+    return json.dumps({**packed, INSTALLER: files[INSTALLER].decode()}, sort_keys=True)
 
 
 def _known_hosts_line(address: str, port: int, host_key: str) -> str:

@@ -6,8 +6,10 @@ What is true of all of them, and why:
   latter, and a preview shows which key of a JSON text has changed.
 - No `triggers`: they replace the resource, and then the old `delete` runs after the new `create`. No `update`
   either: a changed stdin runs `create` again, and jailctl converges.
-- `deleted_with` the machine, so that a machine that goes takes its users with it, one connection each saved; and
-  `replace_with` it, since else another machine at the same address would be left empty.
+- `deleted_with` the machine, so that a machine that goes takes its users with it, one connection each saved.
+- The machine's id ends the line that `create` is, as a comment. So another machine is another line, which runs there:
+  whether Pulumi replaces the machine, or has found it gone, or was interrupted half-way through the Commands.
+  (`replace_with` would see the first alone; and in stdin, an id not known yet would hide all else from a preview.)
 """
 
 from typing import Optional
@@ -16,8 +18,12 @@ import pulumi
 from pulumi_command import remote
 
 from .hosts import Host
+from .position import unrecorded
 
 JAILCTL = "/usr/local/sbin/jailctl"
+
+MACHINE = " # on "
+"""Between what `create` runs, and the id of the machine that it has run on; for the shell, a comment begins."""
 
 
 def owner() -> str:
@@ -43,27 +49,25 @@ def command(
     :param delete: run when it is removed, with the stdin of the last `create`; None: nothing is
     :param stdin: JSON, with its keys sorted, for both
     :param opts: parent and dependencies
-    :param outlives_machine: whether it is deleted by running `delete` even where the machine goes, and is not
-        replaced with it
+    :param outlives_machine: whether it is deleted by running `delete` even where the machine goes
     :param connection: default: the host's
     """
     machine = None if outlives_machine else host.deleted_with
-    return remote.Command(
-        name,
-        connection=connection if connection is not None else host.connection,
-        create=_as_root(host, create) if create is not None else None,
-        delete=_as_root(host, delete) if delete is not None else None,
-        stdin=stdin,
-        add_previous_output_in_env=False,
-        logging=remote.Logging.NONE,
-        opts=pulumi.ResourceOptions.merge(
-            pulumi.ResourceOptions(
-                deleted_with=machine,
-                replace_with=[machine] if machine is not None else None,
-            ),
-            opts,
-        ),
-    )
+    with unrecorded():
+        return remote.Command(
+            name,
+            connection=connection if connection is not None else host.connection,
+            create=_on(host.deleted_with, _as_root(host, create)) if create is not None else None,
+            delete=_as_root(host, delete) if delete is not None else None,
+            stdin=stdin,
+            add_previous_output_in_env=False,
+            logging=remote.Logging.NONE,
+            opts=pulumi.ResourceOptions.merge(pulumi.ResourceOptions(deleted_with=machine), opts),
+        )
+
+
+def _on(machine: Optional[pulumi.CustomResource], line: pulumi.Output[str]) -> pulumi.Output[str]:
+    return line if machine is None else pulumi.Output.concat(line, MACHINE, machine.id)
 
 
 def _as_root(host: Host, line: str) -> pulumi.Output[str]:

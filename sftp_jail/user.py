@@ -24,6 +24,7 @@ from .hostside.validate import (
     normalise_source,
     show,
 )
+from .position import unrecorded
 from .remote import JAILCTL, command, owner
 
 
@@ -138,12 +139,14 @@ class JailUser(pulumi.ComponentResource):
         if "expires" in limits:
             # Here and not at the Command: that is made anew with its machine, and a login that has ended with it.
             opts = pulumi.ResourceOptions.merge(opts, _refusal_of_a_past_end(name))
-        super().__init__("sftp-jail:index:JailUser", name, {"expires": limits.get("expires")}, opts)
+        with unrecorded():
+            super().__init__("sftp-jail:index:JailUser", name, {"expires": limits.get("expires")}, opts)
 
         account = command(
             name,
             args.host,
-            create=f"{JAILCTL} apply-user",
+            # What it says it has done would be kept in the state; what it fails with is on stderr.
+            create=f"{JAILCTL} apply-user > /dev/null",
             delete=f"{JAILCTL} remove-user",
             stdin=pulumi.Output.json_dumps(
                 # Flat: a preview prints beside what has changed every other entry of the same map, and every brace.

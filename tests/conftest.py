@@ -13,14 +13,13 @@ from typing import Any, NamedTuple, Optional
 import pytest
 from xdist.scheduler.loadscope import LoadScopeScheduling  # type: ignore[import-untyped]
 
+from sftp_jail.jail import INSTALL, jailctl_files
+
 ROOT = Path(__file__).parent.parent
 MACHINE = ROOT / "sftp_jail" / "hosts" / "machine.py"
-HOSTSIDE = ROOT / "sftp_jail" / "hostside"
 
 RELEASES = ("bullseye", "bookworm", "trixie")
 """Every Debian that is supported."""
-
-BOOTSTRAP = 'import json, sys; files = json.load(sys.stdin); exec(files["install.py"])'
 
 
 ONE_JAIL = "tests/abuse"
@@ -169,9 +168,7 @@ class Machine:
         return self._bootstrap("uninstall")
 
     def _bootstrap(self, verb: str) -> str:
-        paths = [path for path in HOSTSIDE.rglob("*") if path.suffix in (".py", ".html")]
-        files = {path.relative_to(HOSTSIDE).as_posix(): path.read_text("utf-8") for path in paths}
-        return self.root("python3", "-I", "-c", BOOTSTRAP, verb, stdin=json.dumps(files, sort_keys=True))
+        return self.root("sh", "-c", f"{INSTALL} {verb}", stdin=jailctl_files())
 
     def jailctl(self, verb: str, spec: Optional[dict[str, Any]] = None) -> Done:
         """Run one of jailctl's verbs; like the Pulumi program, confirm over a new connection what it applies."""

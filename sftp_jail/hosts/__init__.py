@@ -37,10 +37,11 @@ class Host(pulumi.ComponentResource):
     connection: ConnectionArgs
     """How the administrator logs in: root, or an account with passwordless sudo. `host_key` is always set."""
 
-    deleted_with: Optional[pulumi.Resource]
+    deleted_with: Optional[pulumi.CustomResource]
     """The resource whose end ends the machine with all that is on it, so that nothing has to be undone there
-    first; None where the machine lives on without us. It must be replaced by making the new one first, as is
-    Pulumi's default: with `delete_before_replace`, the engine undoes everything on the old machine after all."""
+    first; with another id, it is another machine. None where the machine lives on without us. It must be replaced by
+    making the new one first, as is Pulumi's default: with `delete_before_replace`, the engine looks for the machine
+    that is gone to remove the users there who leave the stack in the same run."""
 
     sftp_options: pulumi.Input[Sequence[str]]
     """Options without which OpenSSH's client on this computer would not know the host; empty as a rule."""

@@ -218,8 +218,8 @@ def _range_faults(path: str, ranges: object, remedy_for_all: Optional[str]) -> I
 class AwsHost(Host):
     """A VM, its address, its data volume, and a security group that lets nothing in but SSH.
 
-    The data volume, the address and the host key outlive the VM: another image or size makes a new VM with these,
-    and so with every user and file. `destroy` leaves the data volume in the account, unless told otherwise.
+    The data volume, the address and the host key outlive the VM: another image makes a new VM with these, and so
+    with every user and file. `destroy` leaves the data volume in the account, unless told otherwise.
 
     :raises ConfigError: where the args have faults; no resource is registered then
     """

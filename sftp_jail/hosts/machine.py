@@ -125,7 +125,7 @@ class Machine(NamedTuple):
     """More of systemd-nspawn's."""
 
     address: Optional[str] = None
-    """The address to give it if nobody has it. Default: the first that is free."""
+    """The address to give it if nobody has it. Default: one that depends on its directory, if nobody has it."""
 
 
 class Spec(NamedTuple):
@@ -201,9 +201,9 @@ def ensure_rootfs(image: Image) -> Path:
         try:
             target = partial / "root"
             call(
-                # Whatever it mounts meanwhile ends with it, also when it is killed.
-                *("unshare", "--mount", "mmdebstrap", "--variant=minbase"),
-                *(f"--include={','.join(image.packages)}", image.release, target),
+                # What it mounts ends with it: this computer's /dev/shm, too, which clearing away would empty.
+                *("unshare", "--mount"),
+                *("mmdebstrap", "--variant=minbase", f"--include={','.join(image.packages)}", image.release, target),
                 *mirrors(),
                 *([f"--customize-hook={image.hook}"] if image.hook else []),
             )
@@ -473,7 +473,7 @@ def control_groups(directory: Path) -> list[Path]:
 
     With --keep-unit it gives all machines the same names there, and each machine's systemd ends what it finds.
     """
-    name = f"sftp-jail-{hashlib.sha256(str(directory).encode()).hexdigest()[:12]}"
+    name = f"sftp-jail-{digest(directory)}"
     found = []
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         place, mounted = line.split(" - ")
@@ -528,9 +528,7 @@ def connect(pid: int, directory: Path, wanted: Optional[str]) -> str:
         }
         first = [ipaddress.IPv4Network(f"{wanted}/30", strict=False)] if wanted is not None else []
         ours, theirs = next(
-            pair
-            for net in itertools.chain(first, LINKS.subnets(new_prefix=30))
-            if not taken & {*(pair := tuple(net.hosts()))}
+            pair for net in itertools.chain(first, links_of(directory)) if not taken & {*(pair := tuple(net.hosts()))}
         )
         place.write_text(str(theirs))
         link = link_to(theirs)
@@ -544,6 +542,19 @@ def connect(pid: int, directory: Path, wanted: Optional[str]) -> str:
     ):
         call("nsenter", f"--target={pid}", "--net", "ip", *words)
     return str(theirs)
+
+
+def links_of(directory: Path) -> list[ipaddress.IPv4Network]:
+    """Where a machine's link may be, the best first: it is the same again after a while without the machine, since
+    others begin elsewhere."""
+    links = list(LINKS.subnets(new_prefix=30))
+    start = int(digest(directory), 16) % len(links)
+    return links[start:] + links[:start]
+
+
+def digest(directory: Path) -> str:
+    """What tells a machine from others where a path is too long."""
+    return hashlib.sha256(str(directory).encode()).hexdigest()[:12]
 
 
 def link_to(address: ipaddress.IPv4Address) -> str:

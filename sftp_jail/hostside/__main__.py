@@ -19,10 +19,14 @@ from . import (
     keys,
     limits,
     lock,
+    loop,
     notes,
     process,
     quota,
     report,
+    rsyslog,
+    services,
+    siem,
     spec,
     sshd,
     state,
@@ -35,26 +39,34 @@ from .timeline import options as timeline_options
 
 def jail_differences(jail: Jail) -> Iterator[Difference]:
     """The host: what must be there before a user, then sshd, then every user that it already has."""
-    yield from chroot.differences()
-    yield from state.folder_differences()
-    yield from quota.differences(jail)
-    yield from accounts.group_differences(wanted=True)
-    yield from keys.differences()
-    yield from audit.differences(jail)
-    yield from expiry.differences(wanted=True)
-    yield from limits.differences(wanted=True)
-    yield from confirm.differences()
+    told = difference.told
+    yield from told(state.TOP, chroot.differences())
+    yield from told(state.FOLDER, state.folder_differences())
+    yield from told(archive.FOLDER, archive.folder_differences())
+    yield from told("quotas", quota.differences(jail))
+    yield from told("groups", accounts.group_differences(wanted=True))
+    yield from told(keys.FOLDER, keys.differences())
+    yield from told("log", audit.differences(jail))
+    yield from told("expiry", expiry.differences(wanted=True))
+    yield from told("limits", limits.differences(wanted=True))
+    yield from told("confirmation", confirm.differences())
     # On a machine that is new to the jails, they have records and no accounts yet.
-    yield from sshd.differences(jail, [user for user in state.users() if accounts.entry(user) is not None])
-    yield from sshd.address_differences(user for user in state.users() if not user.pending)
+    yield from told("sshd", sshd.differences(jail, [user for user in state.users() if accounts.is_there(user)]))
+    yield from told("sshd", sshd.address_differences(user for user in state.users() if not user.pending))
     for user in state.users():
         if user.removing:
             yield Difference(
                 f"user {user.username}", "being removed by a run that was interrupted", "gone", partial(_remove, user)
             )
-        elif not user.pending:
-            yield from user_differences(user, jail)
-    yield from audit.canary_differences()
+        elif not user.pending and not _waits(user):
+            yield from told(f"user {user.username}", user_differences(user, jail))
+    yield from told(rsyslog.LOG, audit.canary_differences())
+
+
+def _waits(user: User) -> bool:
+    """Whether he has no access yet, and is given none before sshd's new configuration is confirmed: the old one, which
+    may come back, need not jail anybody."""
+    return confirm.trial() is not None and not accounts.is_there(user)
 
 
 def moved_differences(jail: Jail) -> Iterator[Difference]:
@@ -152,9 +164,11 @@ def confirm_jail() -> list[str]:
     """Let sshd's new configuration stand, since this connection has come in through it; with a spec, else apply it."""
     jail = spec.read_jail_if_given(sys.stdin)
     with lock.held():
+        waiting = [user.username for user in state.users() if not user.pending and _waits(user)]
         confirmed = confirm.confirm(jail)
         if confirmed is not None:
-            return ["sshd: confirmed (was: on trial)", *_keep(confirmed)]
+            lines = ["sshd: confirmed (was: on trial)", *_keep(confirmed)]
+            return lines + (difference.apply(jail_differences(confirmed)) if waiting else [])
         if jail is None:
             return []
         lines = _apply_jail(jail)
@@ -341,17 +355,22 @@ def check(form: str) -> list[str]:
     """List what is not as it should be; without a jail, what is left of one."""
     with lock.held():
         jail = _known_jail()
+        told = difference.told
         if jail is not None:
-            found = [*jail_differences(jail), *_stray_differences()]
+            found = [*told("jail", jail_differences(jail)), *told("jail", _stray_differences())]
         else:
             hint = "`pulumi destroy` of the stack that had the host"
-            found = [difference._replace(remedy=hint) for difference in jail_removal_differences()]
+            left = [difference._replace(remedy=hint) for difference in told("jail", jail_removal_differences())]
+            found = [*chroot.link_differences(), *left]
         return [report.report([*confirm.trial_differences(), *found], form)]
 
 
 def _stray_differences() -> Iterator[Difference]:
     """What no spec can put right."""
     yield from chroot.unknown_differences()
+    yield from sshd.unloaded_differences()
+    units = [expiry.TIMER, expiry.SERVICE, *confirm.UNITS_OF_OURS, *audit.UNITS_OF_OURS, siem.UNIT, loop.SERVICE]
+    yield from services.overriding_differences(units)
     for user in state.users():
         if user.pending:
             hint = "`pulumi up` of the stack that has the host: it asks for him, or removes him"

@@ -9,10 +9,10 @@ from datetime import date, timedelta
 from functools import partial
 from typing import Optional
 
-from . import state
-from .difference import Difference, refusal
+from . import shadow, state
+from .difference import REPAIR, Difference, refusal
 from .failure import Failure
-from .process import run
+from .shadow import change
 from .state import User
 from .validate import end_of_access
 
@@ -46,31 +46,50 @@ def gid() -> int:
     try:
         return grp.getgrnam(GROUP).gr_gid
     except KeyError:
-        raise Failure(f"there is no group {GROUP}", "Run apply-jail first") from None
+        raise Failure(f"there is no group {GROUP}", "Repair it", REPAIR) from None
 
 
 def group_differences(wanted: bool) -> Iterator[Difference]:
     """The groups there, with nobody in them whom jailctl does not know; or all gone."""
     for name in GROUPS:
+        passwords = shadow.line(shadow.GSHADOW, name)
         try:
             group = grp.getgrnam(name)
         except KeyError:
             if wanted:
                 yield Difference(f"group {name}", "missing", "there", partial(_add_group, name))
+            elif passwords is not None:
+                yield Difference(f"group {name}, line in {shadow.GSHADOW}", "left", "gone", partial(_purge_group, name))
             continue
+        if wanted and passwords is None and os.path.exists(shadow.GSHADOW):
+            yield Difference(
+                f"group {name}, line in {shadow.GSHADOW}",
+                "missing",
+                "there",
+                partial(change, "gpasswd", "--restrict", name),
+            )
         for stranger in _strangers(group) if wanted else []:
             # Not ours to change, and not ours to jail: it may be the administrator.
             failure = Failure(
                 f"account {stranger} is in group {name}, so the jail would close on it",
-                f"Take it out of the group: gpasswd -d {stranger} {name}, or usermod -g where it is the primary one",
+                "Take it out of the group",
+                f"sudo gpasswd -d {stranger} {name}"
+                if stranger in group.gr_mem
+                else f"sudo usermod --gid nogroup {stranger}",
             )
             yield refusal(f"account {stranger}", f"in group {name}, though no jailed user", "out of it", failure)
         if not wanted:
-            yield Difference(f"group {name}", "there", "gone", partial(run, "groupdel", name))
+            yield Difference(f"group {name}", "there", "gone", partial(change, "groupdel", name))
 
 
 def _add_group(name: str) -> None:
-    run("groupadd", "--gid", str(state.gid_of(name)), name)
+    change("groupadd", "--gid", str(state.gid_of(name)), name)
+
+
+def _purge_group(name: str) -> None:
+    # No tool removes the one line alone.
+    change("groupadd", name)
+    change("groupdel", name)
 
 
 def _strangers(group: grp.struct_group) -> list[str]:
@@ -85,7 +104,11 @@ def entry(user: User) -> Optional[pwd.struct_passwd]:
     except KeyError:
         found = None
     if found is not None and found.pw_uid != user.uid:
-        raise Failure(f"the server has another account {user.username}, uid {found.pw_uid}", "Choose another username")
+        raise Failure(
+            f"the server has another account {user.username}, uid {found.pw_uid}",
+            "Choose another username; or, if it is his, give it back its uid",
+            f"sudo usermod --uid {user.uid} {user.username}",
+        )
     if found is None:
         try:
             owner = pwd.getpwuid(user.uid).pw_name
@@ -93,6 +116,14 @@ def entry(user: User) -> Optional[pwd.struct_passwd]:
             return None
         raise Failure(f"uid {user.uid} of {user.username} is now {owner}'s", "Give that account another uid")
     return found
+
+
+def is_there(user: User) -> bool:
+    """Whether the user has his account, and no other one has his name."""
+    try:
+        return pwd.getpwnam(user.username).pw_uid == user.uid
+    except KeyError:
+        return False
 
 
 def claimed_by_others(username: str) -> bool:
@@ -124,20 +155,19 @@ def user_differences(user: User) -> Iterator[Difference]:
                     f"{subject}, {what}",
                     str(actual),
                     str(wanted),
-                    partial(run, "usermod", option, str(wanted), user.username),
+                    partial(change, "usermod", option, str(wanted), user.username),
                 )
-    groups = sorted(set(os.getgrouplist(user.username, group)) - {group})
-    wanted_groups = sorted(grp.getgrnam(name).gr_gid for name in further_groups(user))
-    if groups != wanted_groups:
-        names = ",".join(map(str, wanted_groups))
-        yield Difference(
-            f"{subject}, further groups",
-            ",".join(map(str, groups)) or "none",
-            names or "none",
-            lambda: run("usermod", "--groups", names, user.username),
-        )
+    in_group = {_group_name(number) for number in os.getgrouplist(user.username, group)} - {GROUP}
+    yield from _membership_differences(user, f"{subject}, further groups", in_group)
+    if os.path.exists(shadow.GSHADOW):
+        in_gshadow = shadow.groups(shadow.GSHADOW, user.username)
+        yield from _membership_differences(user, f"{subject}, further groups in {shadow.GSHADOW}", in_gshadow)
+    yield from _line_differences(user)
+    line = shadow.line(shadow.SHADOW, user.username)
+    if line is None:
+        return
     # shadow(5); a PASS_MAX_DAYS that is reached would end logins by key, too.
-    _, password, changed, _, maximum, _, inactive, _, _ = _shadow(user.username)
+    _, password, changed, _, maximum, _, inactive, _, _ = line
     if password != (user.password_hash or NO_PASSWORD):
         yield Difference(
             f"{subject}, password",
@@ -150,20 +180,54 @@ def user_differences(user: User) -> Iterator[Difference]:
             f"{subject}, ageing of the password",
             f"maximum {maximum or 'none'}, inactive {inactive or 'none'}",
             "none",
-            lambda: run("chage", "-d", "1970-01-02", "-M", "-1", "-I", "-1", user.username),
+            lambda: change("chage", "-d", "1970-01-02", "-M", "-1", "-I", "-1", user.username),
         )
     yield from expiry_differences(user)
 
 
+def _membership_differences(user: User, subject: str, found: set[str]) -> Iterator[Difference]:
+    wanted = set(further_groups(user))
+    if found != wanted:
+        yield Difference(
+            subject,
+            ",".join(sorted(found)) or "none",
+            ",".join(sorted(wanted)) or "none",
+            lambda: change("usermod", "--groups", ",".join(sorted(wanted)), user.username),
+        )
+
+
+def _line_differences(user: User) -> Iterator[Difference]:
+    """The account's line in shadow(5)."""
+    if shadow.line(shadow.SHADOW, user.username) is None:
+        yield Difference(
+            f"account {user.username}, line in {shadow.SHADOW}", "missing", "there", lambda: _give_line(user)
+        )
+
+
+def _give_line(user: User) -> None:
+    # chpasswd(8) makes the line where passwd(5) says that there is one.
+    set_password(user.username, user.password_hash or NO_PASSWORD)
+    if shadow.line(shadow.SHADOW, user.username) is None:
+        raise Failure(f"account {user.username} has no line in {shadow.SHADOW}", "See what pwck says")
+
+
+def _group_name(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
+
+
 def expiry_differences(user: User) -> Iterator[Difference]:
     """The account's own end, which an existing account has."""
-    days = _shadow(user.username)[7]
-    if days != _expiry(user):
+    yield from _line_differences(user)
+    line = shadow.line(shadow.SHADOW, user.username)
+    if line is not None and line[7] != _expiry(user):
         yield Difference(
             f"account {user.username}, expiry",
-            _expiry_words(days),
+            _expiry_words(line[7]),
             _expiry_words(_expiry(user)),
-            lambda: run("chage", "-E", _expiry(user) or "-1", user.username),
+            lambda: change("chage", "-E", _expiry(user) or "-1", user.username),
         )
 
 
@@ -188,25 +252,36 @@ def _expiry_words(days: str) -> str:
 
 def set_password(username: str, encrypted: str) -> None:
     """Set the encrypted password, by stdin: an argument would show it to every process."""
-    run("chpasswd", "--encrypted", stdin=f"{username}:{encrypted}\n")
+    change("chpasswd", "--encrypted", stdin=f"{username}:{encrypted}\n")
 
 
 def removal_differences(user: User) -> Iterator[Difference]:
     """The account gone; the first step of removal is `closing_differences`."""
     if entry(user) is not None:
-        yield Difference(f"account {user.username}", "there", "gone", lambda: run("userdel", user.username))
+        yield Difference(f"account {user.username}", "there", "gone", lambda: change("userdel", user.username))
+    elif left := shadow.mentions(user.username):
+        yield Difference(f"account {user.username}, {', '.join(left)}", "left", "gone", lambda: _purge(user))
+
+
+def _purge(user: User) -> None:
+    # No tool removes what is left of an account that passwd(5) has no more.
+    _add(user, "nogroup")
+    change("userdel", user.username)
 
 
 def closing_differences(user: User) -> Iterator[Difference]:
     """The account expired and without a password, so that nobody logs in while it is being removed."""
     if entry(user) is None:
         return
-    shadow = _shadow(user.username)
-    if shadow[7] != EXPIRED:
+    yield from _line_differences(user._replace(password_hash=None))
+    line = shadow.line(shadow.SHADOW, user.username)
+    if line is None:
+        return
+    if line[7] != EXPIRED:
         yield Difference(
-            f"account {user.username}", "open", "expired", lambda: run("chage", "-E", EXPIRED, user.username)
+            f"account {user.username}", "open", "expired", lambda: change("chage", "-E", EXPIRED, user.username)
         )
-    if shadow[1] != NO_PASSWORD:
+    if line[1] != NO_PASSWORD:
         yield Difference(
             f"account {user.username}, password",
             "one",
@@ -215,18 +290,10 @@ def closing_differences(user: User) -> Iterator[Difference]:
         )
 
 
-def _add(user: User) -> None:
-    run(
-        *("useradd", "--uid", str(user.uid), "--gid", GROUP, "--no-user-group", "--no-create-home"),
+def _add(user: User, group: str = GROUP) -> None:
+    change(
+        *("useradd", "--uid", str(user.uid), "--gid", group, "--no-user-group", "--no-create-home"),
         # A sparse lastlog(8) of a high uid is gigabytes to a careless backup.
         *("--no-log-init", "--home-dir", HOME, "--shell", SHELL, "--comment", "sftp-jail"),
         *("--password", NO_PASSWORD, "--inactive", "-1", "--key", "PASS_MAX_DAYS=-1", user.username),
     )
-
-
-def _shadow(username: str) -> list[str]:
-    with open("/etc/shadow", encoding="utf-8", errors="surrogateescape") as shadow:
-        for line in shadow:
-            if line.startswith(f"{username}:"):
-                return line.rstrip("\n").split(":")
-    raise Failure(f"account {username} has no line in /etc/shadow", "See what pwck says")

@@ -14,6 +14,12 @@ from .state import User
 FOLDER = f"{state.TOP}/archive"
 
 
+def folder_differences() -> Iterator[Difference]:
+    """The archives, if there are any, for root alone."""
+    if os.path.lexists(FOLDER):
+        yield from files.directory_differences(FOLDER, 0o700)
+
+
 def differences(user: User) -> Iterator[Difference]:
     """Uploads put away, unless there are none, or an earlier run has done it (the record says where), or they are to
     go with the jail."""

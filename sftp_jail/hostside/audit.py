@@ -6,10 +6,15 @@ sent a line, which nobody can forge, and a lookup table turns it into the name t
 What sshd says of the users is in the same file (`rsyslog`), and what jailctl does for them (`notes`).
 """
 
+import contextlib
+import glob
+import grp
 import json
 import os
+import re
 import shutil
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
@@ -37,11 +42,16 @@ from .state import Jail, User
 NAMES_PENDING = "log-names"
 UNITS_OF_OURS = (SOCKET_UNIT, SERVICE)
 
+ROTATION = re.compile(r"(\.[0-9]+(\.gz)?)?")
+"""What logrotate (`rsyslog`) adds to the log's name."""
+
 
 def differences(jail: Jail) -> Iterator[Difference]:
     """An rsyslogd of ours listening at the jails' socket, now and after a boot."""
     if shutil.which("rsyslogd", path="/usr/sbin:/usr/bin:/sbin:/bin") is None:
-        failure = Failure("rsyslog is not installed, so nothing would be logged", "Install it: apt-get install rsyslog")
+        failure = Failure(
+            "rsyslog is not installed, so nothing would be logged", "Install it", "sudo apt-get install rsyslog"
+        )
         yield refusal("rsyslog", "not installed", "installed", failure)
     yield from files.directory_differences(FOLDER, 0o700)
     yield from files.directory_differences(WORK, 0o700)
@@ -60,7 +70,36 @@ def differences(jail: Jail) -> Iterator[Difference]:
         yield Difference(SOCKET, "nobody listens there, so nothing is logged", "rsyslog listens", _load)
     if services.is_marked(NAMES_PENDING):
         yield Difference(NAMES, "an earlier one is loaded", "loaded", _load_names)
+    yield from _file_differences()
     yield from siem.differences(jail.siem)
+
+
+def _file_differences() -> Iterator[Difference]:
+    """The log and its rotations, for nobody to read but adm, and for nobody to write but root."""
+    if _is_missing():
+        yield Difference(LOG, "missing", "there", _make_log)
+    adm = grp.getgrnam("adm").gr_gid
+    for path in sorted(glob.glob(f"{LOG}*")):
+        if ROTATION.fullmatch(path[len(LOG) :]):
+            # logrotate may have taken the oldest one away by now.
+            with contextlib.suppress(FileNotFoundError):
+                yield from files.owner_differences(path, 0o640, 0, adm)
+
+
+def _is_missing() -> bool:
+    """Whether there is no log, and not because logrotate is between its two names."""
+    for _ in range(2):
+        if os.path.lexists(LOG):
+            return False
+        time.sleep(0.2)
+    return True
+
+
+def _make_log() -> None:
+    """A new log, and rsyslogd opens it: it would go on with what it has open, even where that has no name any more."""
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640))
+    _hang_up()
 
 
 def _install(changed: dict[str, Optional[str]]) -> None:
@@ -132,7 +171,9 @@ def canary_differences() -> Iterator[Difference]:
 def user_differences(user: User) -> Iterator[Difference]:
     """The user's dev/log and name."""
     link = _link_of(user)
-    if not _is_linked(link):
+    if os.path.isdir(link) and not os.path.islink(link):
+        yield refusal(link, "a directory", "a link to the log socket", files.foreign(link))
+    elif not _is_linked(link):
         yield Difference(link, "no link to the log socket", "linked", lambda: _link(link))
     names = _names()
     if names.get(str(user.uid)) != user.username:
@@ -228,6 +269,11 @@ def _write_names(names: Mapping[str, str]) -> None:
 
 
 def _load_names() -> None:
-    # Down is not our fault to report here; what rsyslog reads when it starts is the new table.
-    succeeds("systemctl", "kill", "--signal=HUP", "--kill-who=main", SERVICE)
+    _hang_up()
     services.clear(NAMES_PENDING)
+
+
+def _hang_up() -> None:
+    """Have rsyslogd open its files anew, those that it reads and those that it writes."""
+    # Down is not our fault to report here; when it starts, it opens them.
+    succeeds("systemctl", "kill", "--signal=HUP", "--kill-who=main", SERVICE)

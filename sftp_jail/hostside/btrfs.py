@@ -67,7 +67,7 @@ def objection() -> Optional[Failure]:
             f"Mount a btrfs at {state.TOP} before the jail is made, or set quotas: loop",
         )
     if not succeeds("btrfs", "--version"):
-        return Failure("quotas: btrfs needs the program btrfs", "Install it: apt-get install btrfs-progs")
+        return Failure("quotas: btrfs needs the program btrfs", "Install it", "sudo apt-get install btrfs-progs")
     return None
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Optional
 
 from . import files, notes
+from .difference import REPAIR
 from .failure import Failure
 from .process import run
 from .rsyslog import LOG, SERVICE, SOCKET
@@ -122,33 +123,49 @@ def _await(log: Log, words: str) -> None:
 
 
 def _failure(error: Optional[OSError]) -> Failure:
-    reason, remedy = _reason(error)
-    return Failure(f"what is sent to the log does not arrive in {LOG}: {reason}", remedy)
+    reason, *way_out = _reason(error)
+    return Failure(f"what is sent to the log does not arrive in {LOG}: {reason}", *way_out)
 
 
-def _reason(error: Optional[OSError]) -> tuple[str, str]:
-    """Why nothing arrives, as far as it can be seen; and a way out."""
+def _reason(error: Optional[OSError]) -> tuple[str, str, str]:
+    """Why nothing arrives, as far as it can be seen; a way out, and its command, if there is one."""
     if isinstance(error, FileNotFoundError):
-        return "the socket is missing", "Run apply-jail again"
+        return f"{SOCKET} is missing", "Make it again", REPAIR
     main = run("systemctl", "show", "--property=MainPID", "--value", SERVICE).strip()
     if main in ("", "0"):
         state = run("systemctl", "show", "--property=ActiveState", "--value", SERVICE).strip()
-        return f"{SERVICE} is {state}{_last_words()}", f"See: systemctl status {SERVICE}"
+        return f"{SERVICE} is {state}{_last_words(f'--unit={SERVICE}')}", "See", f"systemctl status {SERVICE}"
     status = files.read(f"/proc/{main}/status") or ""
     if re.search(r"^State:\s+T", status, re.M):
-        return "rsyslogd is stopped by a signal, and whoever uploads waits for it", f"Let it go on: kill -CONT {main}"
+        reason = "rsyslogd is stopped by a signal, and whoever uploads waits for it"
+        return reason, "Let it go on", f"sudo kill -CONT {main}"
     place = os.path.dirname(LOG)
     seen = f"/proc/{main}/root{place}"
     if os.statvfs(place).f_bavail == 0 or os.statvfs(place).f_favail == 0:
-        return f"no space is left in {place}", "Make room there; uploads go on, unlogged"
+        return f"no space is left in {place}", "Make room there; uploads go on, unlogged", ""
     if os.statvfs(seen).f_flag & os.ST_RDONLY:
-        return f"{place} is read-only for rsyslogd", f"See what sandboxes it: systemctl cat {SERVICE}"
+        return f"{place} is read-only for rsyslogd", "See what sandboxes it", f"systemctl cat {SERVICE}"
+    if not os.path.samefile(seen, place):
+        return f"rsyslogd sees another {place}", "See what sandboxes it", f"systemctl cat {SERVICE}"
     profile = _profile(main)
     if profile:
-        return f"the AppArmor profile {profile} confines rsyslogd", "See what it denied: journalctl -k -g apparmor"
+        return f"the AppArmor profile {profile} confines rsyslogd", "See what it denied", "journalctl -k -g apparmor"
     if not Path(LOG).is_file() and os.path.lexists(LOG):
-        return f"{LOG} is no file", "Move away what is there"
-    return f"nobody knows why{_last_words()}", f"See: journalctl -u {SERVICE}"
+        return f"{LOG} is no file", "Move away what is there", files.move_away(LOG)
+    other = _other_file(main)
+    if other:
+        return f"rsyslogd writes to {other}", "Have it open the log", f"sudo systemctl kill --signal=HUP {SERVICE}"
+    return f"nobody knows why{_last_words(f'_PID={main}')}", "See", f"journalctl -u {SERVICE}"
+
+
+def _other_file(pid: str) -> str:
+    """What was the log, and is not any more, and is open in a process all the same."""
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            path = os.readlink(fd)
+            if path.startswith(LOG) and not (os.path.exists(LOG) and os.path.samefile(fd, LOG)):
+                return path
+    return ""
 
 
 def _profile(pid: str) -> str:
@@ -160,9 +177,9 @@ def _profile(pid: str) -> str:
     return ""
 
 
-def _last_words() -> str:
-    """What rsyslogd last complained of."""
+def _last_words(whose: str) -> str:
+    """What rsyslogd last complained of, by what journalctl(1) takes to mean it."""
     with contextlib.suppress(Failure):
-        said = run("journalctl", f"--unit={SERVICE}", "--priority=err", "--lines=1", "--output=cat", "--boot")
+        said = run("journalctl", whose, "--priority=err", "--lines=1", "--output=cat", "--boot")
         return f"; it says: {said.strip().splitlines()[-1]}" if said.strip() else ""
     return ""

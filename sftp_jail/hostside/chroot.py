@@ -28,24 +28,31 @@ def differences() -> Iterator[Difference]:
     root = os.stat("/")
     if root.st_uid != 0 or root.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         failure = Failure(
-            "/ is writable for others than root, so sshd refuses every chroot", "chown root / && chmod go-w /"
+            "/ is writable for others than root, so sshd refuses every chroot",
+            "Take it back",
+            "sudo chown root / && sudo chmod go-w /",
         )
         yield refusal("/", "writable for others than root", "root's alone", failure)
     yield from files.directory_differences(state.TOP, 0o755)
     yield from files.directory_differences(JAILS, 0o700)
 
 
+def link_differences() -> Iterator[Difference]:
+    """No link in place of all of it, by which even the record of the jail would be lost."""
+    if os.path.islink(state.TOP):
+        yield refusal(state.TOP, "a symbolic link", "a directory", files.foreign(state.TOP))
+
+
 def unknown_differences() -> Iterator[Difference]:
     """No jail that is nobody's. For `check` alone: what is in it may be somebody's all the same."""
     known = {user.username for user in state.users()}
     for name in sorted(set(os.listdir(JAILS)) - known if os.path.isdir(JAILS) else ()):
-        jail = f"{JAILS}/{ascii(name)[1:-1]}"
-        yield refusal(
-            jail,
-            "nobody's jail",
-            "not there",
-            Failure(f"{jail} is nobody's jail", f"See what is in it, and move it out of {JAILS}"),
-        )
+        shown = ascii(name)[1:-1]
+        jail = f"{JAILS}/{shown}"
+        # What cannot be typed as it is shown has no command.
+        command = files.move_away(jail) if shown == name else ""
+        failure = Failure(f"{jail} is nobody's jail", "See what is in it, and move it away", command)
+        yield refusal(jail, "nobody's jail", "not there", failure)
 
 
 def removal_differences() -> Iterator[Difference]:

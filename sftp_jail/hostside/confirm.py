@@ -13,20 +13,21 @@ import time
 from collections.abc import Iterator
 from typing import Callable, NamedTuple, Optional
 
-from . import files, lock, services
-from .difference import Difference
+from . import files, lock, services, state
+from .difference import REPAIR, Difference
 from .failure import AGAIN, Failure
 from .process import run, succeeds
 from .state import Jail
 
 FOLDER = "/var/lib/sftp-jail"
 TRIAL = f"{FOLDER}/trial.json"
-ROLLED_BACK = f"{FOLDER}/rolled-back"
-"""When that was (ISO 8601); gone as soon as a jail holds again."""
+ROLLED_BACK = f"{FOLDER}/rolled-back.json"
+"""The last trial that failed (`RolledBack`); gone as soon as a jail holds again."""
 
 SERVICE = "sftp-jail-rollback.service"
 TIMER = "sftp-jail-rollback.timer"
 AT_BOOT = "sftp-jail-rollback-at-boot.service"
+UNITS_OF_OURS = (SERVICE, TIMER, AT_BOOT)
 UNITS = "/etc/systemd/system"
 
 PATIENCE = 110
@@ -79,6 +80,13 @@ class Trial(NamedTuple):
     boot: str
     running: bool
     loaded: Optional[int] = None
+
+
+class RolledBack(NamedTuple):
+    """A trial that has failed: when that was (ISO 8601), and its jail."""
+
+    when: str
+    jail: Jail
 
 
 def trial() -> Optional[Trial]:
@@ -144,7 +152,7 @@ def roll_back(load: Callable[[], None]) -> list[str]:
             return []
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         # First of all: whatever happens from here on, nobody is given access before the jail is applied again.
-        files.write(ROLLED_BACK, f"{now}\n", 0o600)
+        files.write(ROLLED_BACK, json.dumps({"when": now, "jail": found.jail._asdict()}) + "\n", 0o600)
         files.put(found.texts)
         if services.is_active(services.SSHD):
             load()
@@ -182,12 +190,12 @@ def _require_held() -> None:
             "sshd's configuration is new and not confirmed, so nobody is given access yet",
             f"See: systemctl status {TIMER}. {RUN_UP}",
         )
-    when = _rolled_back()
-    if when is not None:
+    failed = _rolled_back()
+    if failed is not None:
         raise Failure(
-            f"sshd's configuration was rolled back at {when}, since nobody came in through the new one, so nobody is "
-            "given access",
-            f"See what kept the deployer out. {RUN_UP}",
+            f"sshd's configuration was rolled back at {failed.when}, since nobody came in through the new one, so "
+            "nobody is given access",
+            f"See what kept the deployer out. Then: {_way_back(failed)}",
         )
 
 
@@ -197,17 +205,25 @@ RUN_UP = "`pulumi up` of the stack that has the host applies the jail again"
 
 def trial_differences() -> Iterator[Difference]:
     """A trial that is under way, or that has failed: nothing on the server itself ends it well."""
-    when = _rolled_back()
+    failed = _rolled_back()
     if trial() is not None:
         yield Difference("sshd", "on trial", "confirmed by a new SSH connection in time", lambda: None, CONFIRM)
-    elif when is not None:
-        actual = f"the jail was rolled back at {when}, since no new connection confirmed it"
-        yield Difference("sshd", actual, "applied again", lambda: None, RUN_UP)
+    elif failed is not None:
+        actual = f"the jail was rolled back at {failed.when}, since no new connection confirmed it"
+        yield Difference("sshd", actual, "applied again", lambda: None, _way_back(failed))
 
 
-def _rolled_back() -> Optional[str]:
+def _way_back(failed: RolledBack) -> str:
+    """What puts on trial again what has failed: of a repair, which went by the jail of before, no `up` knows."""
+    return REPAIR if failed.jail == state.jail() else RUN_UP
+
+
+def _rolled_back() -> Optional[RolledBack]:
     text = files.read(ROLLED_BACK)
-    return None if text is None else text.strip()
+    if text is None:
+        return None
+    record = json.loads(text)
+    return RolledBack(record["when"], Jail(**record["jail"]))
 
 
 def held_differences() -> Iterator[Difference]:

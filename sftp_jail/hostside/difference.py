@@ -1,6 +1,6 @@
 """What is, what should be, and how to get there: the one thing that apply, check and remove all work on."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Callable, NamedTuple
 
 from .failure import Failure
@@ -33,7 +33,18 @@ def refusal(subject: str, actual: str, wanted: str, failure: Failure) -> Differe
     def give_up() -> None:
         raise failure
 
-    return Difference(subject, actual, wanted, give_up, failure.hint)
+    return Difference(subject, actual, wanted, give_up, failure.command or failure.hint)
+
+
+def told(subject: str, differences: Iterable[Difference]) -> Iterator[Difference]:
+    """The differences; and where something is so wrong that they cannot be told, that: whoever lists them goes on with
+    what is left."""
+    try:
+        yield from differences
+    except Failure as failure:
+        yield refusal(subject, failure.message, "as specified", failure)
+    except OSError as error:
+        yield refusal(subject, str(error), "as specified", Failure(str(error), "Put that right and run it again"))
 
 
 def apply(differences: Iterable[Difference]) -> list[str]:

@@ -15,6 +15,7 @@ from .process import run
 from .state import User
 
 TIMER = "sftp-jail-expiry.timer"
+SERVICE = "sftp-jail-expiry.service"
 FOLDER = "/etc/systemd/system"
 ENABLED = f"{FOLDER}/timers.target.wants/{TIMER}"
 
@@ -31,7 +32,7 @@ AccuracySec=1s
 [Install]
 WantedBy=timers.target
 """,
-    f"{FOLDER}/sftp-jail-expiry.service": """\
+    f"{FOLDER}/{SERVICE}": """\
 # Written by jailctl, which puts it back when it is changed.
 [Unit]
 Description=The end of SFTP sessions whose user's time is over

@@ -2,13 +2,14 @@
 
 import contextlib
 import os
+import shlex
 import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
 
-from .difference import Difference, refusal
+from .difference import REPAIR, Difference, refusal
 from .failure import Failure
 
 UNFINISHED = ".sftp-jail-"
@@ -110,11 +111,19 @@ def file_differences(path: str, text: Optional[str], mode: int = 0o644) -> Itera
         yield Difference(path, "missing", "there", lambda: write(path, text, mode))
         return
     if not stat.S_ISREG(found.st_mode):
-        yield refusal(path, "not a file", "a file", _foreign(path))
+        yield refusal(path, "not a file", "a file", foreign(path))
     elif read(path) != text:
         yield Difference(path, "changed", "as specified", lambda: write(path, text, mode))
-    if (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) != (0, 0, mode):
-        yield Difference(path, _describe(found), f"0:0 {mode:04o}", lambda: _set(path, 0, 0, mode, os.O_RDONLY))
+    yield from owner_differences(path, mode, 0, 0)
+
+
+def owner_differences(path: str, mode: int, uid: int, gid: int) -> Iterator[Difference]:
+    """A file that is there, with this owner and mode."""
+    found = os.lstat(path)
+    if stat.S_ISREG(found.st_mode) and (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) != (uid, gid, mode):
+        yield Difference(
+            path, _describe(found), f"{uid}:{gid} {mode:04o}", lambda: _set(path, uid, gid, mode, os.O_RDONLY)
+        )
 
 
 def directory_differences(path: str, mode: int, uid: int = 0, gid: int = 0) -> Iterator[Difference]:
@@ -125,11 +134,14 @@ def directory_differences(path: str, mode: int, uid: int = 0, gid: int = 0) -> I
         yield Difference(path, "missing", "a directory", lambda: _make(path, uid, gid, mode))
         return
     except NotADirectoryError:
-        yield refusal(path, "below something that is no directory", "a directory", _foreign(path))
+        culprit = os.path.dirname(path)
+        while not os.path.lexists(culprit):
+            culprit = os.path.dirname(culprit)
+        yield refusal(path, "below something that is no directory", "a directory", foreign(culprit))
         return
     if not stat.S_ISDIR(found.st_mode):
         kind = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "not a directory"
-        yield refusal(path, kind, "a directory", _foreign(path))
+        yield refusal(path, kind, "a directory", foreign(path))
     elif (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) != (uid, gid, mode):
         yield Difference(
             path,
@@ -167,5 +179,13 @@ def _set(path: str, uid: int, gid: int, mode: int, flags: int) -> None:
         os.close(fd)
 
 
-def _foreign(path: str) -> Failure:
-    return Failure(f"{path} is not what belongs there", "See what it is, move it away, and run this again")
+def foreign(path: str) -> Failure:
+    """What to do about something that is not what belongs there, and not ours to remove."""
+    return Failure(
+        f"{path} is not what belongs there", "See what it is, and move it away", f"{move_away(path)} && {REPAIR}"
+    )
+
+
+def move_away(path: str) -> str:
+    """The command that moves something to where it harms nobody."""
+    return f"sudo mv {shlex.quote(path)} /root/"

@@ -1,9 +1,11 @@
 """Installs jailctl on a server, or takes it away: run by `python3 -c`, with the program's own files as its input.
 
-Not imported by anything: a one-line command reads a JSON map of path to text from stdin and executes this entry
-of it, with the map in `files` and `install` or `uninstall` as the only argument.
+Not imported by anything: a one-line command reads a JSON map of path to content from stdin and executes this entry
+of it, with the map in `files` and `install` or `uninstall` as the only argument. The other entries are packed.
 """
 
+import base64
+import bz2
 import hashlib
 import json
 import os
@@ -46,9 +48,18 @@ def objection() -> str:
     )
 
 
-def install(files: dict[str, str]) -> str:
+def unpacked(files: dict[str, str]) -> dict[str, str]:
+    """The text of each file."""
+    return {
+        name: content if name == "install.py" else bz2.decompress(base64.b64decode(content)).decode()
+        for name, content in files.items()
+    }
+
+
+def install(packed: dict[str, str]) -> str:
     """Write this version beside the current one, then switch to it: nobody ever runs half a program."""
-    version = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:12]
+    version = hashlib.sha256(json.dumps(packed, sort_keys=True).encode()).hexdigest()[:12]
+    files = unpacked(packed)
     folder = LIBRARY / version
     if CURRENT.is_symlink() and os.readlink(CURRENT) == version and _is_whole(folder, files):
         return "no change"

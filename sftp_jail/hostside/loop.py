@@ -67,12 +67,14 @@ def _remove_unit() -> None:
 def objection() -> Optional[Failure]:
     """Why there can be no such quotas here; None if there can."""
     if shutil.which(MKFS, path=ENVIRONMENT["PATH"]) is None:
-        return Failure(f"quotas: loop needs the program {MKFS}", "Install it: apt-get install e2fsprogs")
+        return Failure(f"quotas: loop needs the program {MKFS}", "Install it", "sudo apt-get install e2fsprogs")
     try:
         # Loads the kernel's module, where that is not built in (modprobe(8), static device nodes).
         os.close(os.open(CONTROL, os.O_RDWR))
     except OSError as error:
-        return Failure(f"quotas: loop needs loop devices, and {CONTROL}: {error.strerror}", "See: modprobe loop")
+        return Failure(
+            f"quotas: loop needs loop devices, and {CONTROL}: {error.strerror}", "Load the module", "sudo modprobe loop"
+        )
     return None
 
 

@@ -88,7 +88,8 @@ def user_differences(user: User, jail: Jail) -> Iterator[Difference]:
             f"a file system of {user.quota}" if wanted == LOOP else _describe(user, wanted),
             lambda: _make(user, wanted),
         )
-    if wanted == BTRFS:
+    # Not where a check has only told that it should be one.
+    if wanted == BTRFS == _kind(user):
         yield from _subvolume_differences(user)
     if wanted == LOOP:
         yield from _mount_differences(user)

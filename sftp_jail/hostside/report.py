@@ -1,10 +1,12 @@
 """What `check` says: all that differs, each with what mends it; whose access ends soon, and what quotas are used."""
 
+import contextlib
 import json
 from datetime import datetime, timedelta, timezone
 
 from . import quota, state
 from .difference import Difference
+from .failure import Failure
 from .validate import end_of_access
 
 SOON = timedelta(days=14)
@@ -21,8 +23,12 @@ def report(differences: list[Difference], form: str) -> str:
     :param form: `text` or `json`
     :raises Drift: with the report, where anything differs
     """
-    expiring = [user for user in state.users() if _ends_soon(user)]
-    quotas = quota.uses()
+    expiring: list[state.User] = []
+    quotas: list[quota.Use] = []
+    # What keeps them from being told is among the differences.
+    with contextlib.suppress(Failure):
+        expiring = [user for user in state.users() if _ends_soon(user)]
+        quotas = quota.uses()
     if form == "json":
         fields = ("subject", "actual", "wanted", "remedy")
         found = {

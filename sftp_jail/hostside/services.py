@@ -4,13 +4,19 @@ Without that memory, a run killed between the writing and the reload would look 
 """
 
 import contextlib
+import glob
 import os
 import time
+from collections.abc import Iterable, Iterator
 from typing import Callable, Optional
 
 from . import files, state
+from .difference import Difference, refusal
 from .failure import Failure
 from .process import run, succeeds
+
+FOLDERS = ("/etc/systemd/system", "/run/systemd/system", "/etc/systemd/system.control", "/run/systemd/system.control")
+"""Where an administrator's drop-ins are."""
 
 SSHD = "ssh.service"
 SSHD_SOCKET = "ssh.socket"
@@ -30,6 +36,18 @@ def changed(unit: str) -> float:
     """When the unit was started, reloaded or stopped last, in seconds since the epoch."""
     microseconds = int(run("systemctl", "show", "--property=StateChangeTimestampMonotonic", "--value", unit))
     return time.time() - (time.monotonic() - microseconds / 1e6)
+
+
+def overriding_differences(units: Iterable[str]) -> Iterator[Difference]:
+    """No word of anybody else's in units of ours (systemd.unit(5), drop-ins): it may take away all that they are for.
+
+    For `check` alone: it may also be some limit that the administrator has set, and wants.
+    """
+    for unit in units:
+        found = [path for folder in FOLDERS for path in sorted(glob.glob(f"{folder}/{unit}.d/*.conf"))]
+        if found:
+            failure = Failure(f"{', '.join(found)} changes {unit}", "Take it away", f"sudo systemctl revert {unit}")
+            yield refusal(unit, f"changed by {', '.join(found)}", "as it was written", failure)
 
 
 def act(verb: str, unit: str) -> None:

@@ -255,15 +255,29 @@ def _image(pid: int) -> list[str]:
 def _require_loaded() -> None:
     """`Failure` where somebody else has changed a file since sshd loaded it: our reload would try that out, too, and
     putting our own files back would not undo it."""
+    for path in _unloaded():
+        raise _not_ours_to_load(path)
+
+
+def unloaded_differences() -> Iterator[Difference]:
+    """sshd has loaded what others have written: else what it does is not what its files say."""
+    for path in _unloaded():
+        yield refusal(path, "changed since sshd was reloaded", "loaded", _not_ours_to_load(path))
+
+
+def _unloaded() -> list[str]:
     if services.is_marked(services.SSHD) or not services.is_active(services.SSHD):
-        return
+        return []
     loaded = services.changed(services.SSHD)
-    for path in _files():
-        if path not in OURS and os.stat(path).st_ctime > loaded:
-            raise Failure(
-                f"{path} has changed since sshd was reloaded, and is not ours to try out",
-                "Load it, and see that you still get in: systemctl reload ssh",
-            )
+    return [path for path in _files() if path not in OURS and os.stat(path).st_ctime > loaded]
+
+
+def _not_ours_to_load(path: str) -> Failure:
+    return Failure(
+        f"{path} has changed since sshd was reloaded, and is not ours to try out",
+        "Load it, and see that you still get in",
+        "sudo systemctl reload ssh",
+    )
 
 
 def test(config: str = CONFIG) -> None:
@@ -354,7 +368,7 @@ def _check(user: User, jail: Jail, config: str = CONFIG) -> None:
         if actual != [value]:
             raise Failure(
                 f"sshd would give {user.username} {keyword} {' '.join(actual)} instead of {value}{_culprit(keyword)}",
-                f"Let that spare the group {GROUP}: the first match wins",
+                f"Let that spare the group {GROUP}, for the first match wins, and load it: sudo systemctl reload ssh",
             )
     groups = [GROUP, *further_groups(user)]
     for keyword, names in (("DenyUsers", [user.username]), ("DenyGroups", groups)):

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple, Optional
 
-from .findings import ANYONE, DATA, FORBID_ANYONE, NO_SETTINGS, UNREADABLE, Findings, says_anyone
+from .findings import ANYONE, DATA, FORBID_ANYONE, NO_SETTINGS, UNREADABLE, WEAKER, Findings, says_anyone
 from .policy import Policy
-from .preview import COMMAND, INSTANCE, KNOWN_KINDS, Change, Preview, spec_of
+from .preview import COMMAND, INSTANCE, KNOWN_KINDS, Change, Preview, user_spec_of
 from .style import Style
 
 JAIL_USER = "sftp-jail:index:JailUser"
@@ -94,6 +94,9 @@ WORDS = {
 OWN_WORDS = ("keys", "owner", "username")
 """Keys that have lines of their own below."""
 
+LIMITS = {"allowFrom": None, "access": "read-write", "quota": None}
+"""What limits a user beside the end, and the value that is no limit, as is none."""
+
 
 def _moment(value: Any) -> "date | datetime":
     """A date, or a moment with its zone; ValueError or TypeError if it is neither."""
@@ -160,8 +163,8 @@ class User:
     @property
     def name(self) -> str:
         """The login's name, as well as it is known."""
-        for spec in map(spec_of, (self.account.after, self.account.before) if self.account is not None else ()):
-            if isinstance(spec, Mapping) and isinstance(spec.get("username"), str):
+        for spec in map(user_spec_of, (self.account.after, self.account.before) if self.account is not None else ()):
+            if isinstance(spec, Mapping):
                 return str(spec["username"])
         outputs = [
             ((state or {}).get("outputs") or {}).get("username")
@@ -181,7 +184,7 @@ class User:
         return self._spec(self.account.after) if self.account is not None else None
 
     def _spec(self, state: Optional[Mapping[str, Any]]) -> "Mapping[str, Any] | str | None":
-        return spec_of(state) if state is not None and self.kind != "leftover" else None
+        return user_spec_of(state) if state is not None and self.kind != "leftover" else None
 
     @property
     def has_password(self) -> bool:
@@ -214,9 +217,8 @@ class User:
     def fingerprints(self) -> frozenset[str]:
         """Of all its keys."""
         spec = self.after if isinstance(self.after, Mapping) else self.before
-        keys = spec.get("keys") if isinstance(spec, Mapping) else None
-        found = map(fingerprint, keys.values()) if isinstance(keys, dict) else ()
-        return frozenset(mark for mark in found if mark is not None)
+        keys = spec["keys"].values() if isinstance(spec, Mapping) else ()
+        return frozenset(mark for mark in map(fingerprint, keys) if mark is not None)
 
 
 def users_of(changes: Iterable[Change]) -> list[User]:
@@ -288,23 +290,24 @@ class Access:
         spec = user.after
         if not isinstance(spec, Mapping):
             return f"with settings that are {spec or 'not readable'}"
+        keys = [f"key {self._key(key)} ({self.style.value(label)})" for label, key in sorted(spec["keys"].items())]
         password = ["has a password"] if user.has_password else []
-        return ", ".join([*self._keys(spec), *password, *self._words(spec)])
-
-    def _keys(self, spec: Mapping[str, Any]) -> list[str]:
-        keys = spec.get("keys", {})
-        if not isinstance(keys, dict):
-            return [said("keys", keys, self.style)]
-        return [f"key {self._key(key)} ({self.style.value(label)})" for label, key in sorted(keys.items())] or [
-            "no key"
-        ]
+        return ", ".join([*(keys or ["no key"]), *password, *self._words(spec)])
 
     def _key(self, key: object) -> str:
         mark = fingerprint(key)
         return self.style.fingerprint(mark) if mark is not None else f"unreadable, {self.style.json(key)}"
 
     def _words(self, spec: Mapping[str, Any]) -> list[str]:
-        return [said(key, spec[key], self.style) for key in _in_order(spec)]
+        """All that a new user may do, what is only meant included."""
+        given = {**dict.fromkeys(["expires", *LIMITS]), **spec}
+        return [self._said(key, spec) for key in _in_order(given)]
+
+    def _said(self, key: str, spec: Mapping[str, Any]) -> str:
+        """Words for an entry, also where there is none."""
+        if key in spec:
+            return said(key, spec[key], self.style)
+        return WORDS[key].absent if key in WORDS else f"without {self.style.value(key)}"
 
     def _how_it_ends(self, user: User) -> str:
         account = user.account
@@ -344,9 +347,7 @@ class Access:
         return "; ".join(part for part in (", ".join(parts), user.password_words) if part) or "changed"
 
     def _key_difference(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-        old, new = before.get("keys", {}), after.get("keys", {})
-        if not isinstance(old, dict) or not isinstance(new, dict):
-            return [f"now {said('keys', new, self.style)}, was {said('keys', old, self.style)}"] if old != new else []
+        old, new = before["keys"], after["keys"]
         parts = []
         for label in sorted({**old, **new}):
             shown = f"key {self.style.value(label)}"
@@ -359,19 +360,11 @@ class Access:
         return parts
 
     def _word_difference(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-        parts = []
-        for key in [*_in_order({**before, **after}), "owner", "username"]:
-            old, new = (
-                said(key, spec[key], self.style)
-                if key in spec
-                else WORDS[key].absent
-                if key in WORDS
-                else f"without {self.style.value(key)}"
-                for spec in (before, after)
-            )
-            if before.get(key) != after.get(key) or (key in before) != (key in after):
-                parts.append(f"now {new}, was {old}")
-        return parts
+        return [
+            f"now {self._said(key, after)}, was {self._said(key, before)}"
+            for key in [*_in_order({**before, **after}), "owner", "username"]
+            if before.get(key) != after.get(key) or (key in before) != (key in after)
+        ]
 
     # Those who keep their settings
 
@@ -431,8 +424,7 @@ class Access:
             if spec is not None or user.kind in ("create", "import"):
                 yield UNREADABLE
             return
-        keys = spec.get("keys", {})
-        if not isinstance(keys, dict) or None in map(fingerprint, keys.values()):
+        if None in map(fingerprint, spec["keys"].values()):
             yield "With a key that is not readable"
         ranges = spec.get("allowFrom")
         if any(map(says_anyone, ranges if isinstance(ranges, list) else [ranges])):
@@ -458,6 +450,11 @@ class Access:
         problems = list(self._problems(user))
         for problem in problems:
             self.warnings.add(problem, name)
+        before, after = user.before, user.after
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            for key, none in LIMITS.items():
+                if after.get(key, none) == none != before.get(key, none):
+                    self.warnings.add(WEAKER, f"{name} {WORDS[key].absent}")
         of_settings = policy.requireExpiry or policy.maxDays is not None or policy.forbidAnyone
         hidden = (of_settings and user.account is None) or (policy.forbidPasswords and user.password is None)
         if hidden and not self.shows_unchanged:
@@ -468,8 +465,8 @@ class Access:
             self.refusals.add("A password (forbidPasswords)", name)
         if policy.forbidAnyone and ANYONE in problems:
             self.refusals.add(FORBID_ANYONE, name)
-        if isinstance(user.after, Mapping):
-            self._judge_end(name, user.after.get("expires"))
+        if isinstance(after, Mapping):
+            self._judge_end(name, after.get("expires"))
 
     def _judge_end(self, name: str, expires: object) -> None:
         longest = self.policy.maxDays

@@ -5,6 +5,7 @@ import ipaddress
 ANYONE = "Open to anyone"
 DATA = "Data that will be deleted"
 UNREADABLE = "Not readable in this preview, so not reviewed"
+WEAKER = "A weaker setting"
 
 FORBID_ANYONE = "Open to anyone (forbidAnyone)"
 NO_SETTINGS = "Settings that cannot be read"

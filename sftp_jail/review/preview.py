@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
+from ..remote import MACHINE
+
 SECRET = "[secret]"
 UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 """A text that is known once `up` is there (sdk/go/common/resource/plugin: UnknownStringValue)."""
@@ -218,6 +220,8 @@ def _change(urn: str, steps: Sequence[Mapping[str, Any]]) -> Change:
     said = [step for step, own_kind in zip(steps, kinds) if own_kind in (kind, "delete", "create")] or steps
     before = next((step["oldState"] for step in said if step.get("oldState") is not None), None)
     after = next((step["newState"] for step in reversed(said) if step.get("newState") is not None), None)
+    if kind == "update" and own == COMMAND and _leaves_its_machine(before, after):
+        kind = "replace"  # in place for Pulumi; but what it did is gone with the machine
     return Change(
         urn=urn,
         type=own,
@@ -235,6 +239,12 @@ def _kind(step: Mapping[str, Any]) -> str:
     kind = KINDS.get(step["op"], step["op"])
     # The state marks what an earlier replacement has left to delete.
     return "leftover" if kind == "delete" and step["oldState"].get("delete") else kind
+
+
+def _leaves_its_machine(*states: Optional[Mapping[str, Any]]) -> bool:
+    """Whether a Command ran on a machine that ends with its stack, and is to run on another now."""
+    old, new = (str(((state or {}).get("inputs") or {}).get("create")) for state in states)
+    return MACHINE in old and old.rpartition(MACHINE)[2] != new.rpartition(MACHINE)[2]
 
 
 def _reasons(step: Mapping[str, Any]) -> "list[str]":
@@ -262,13 +272,16 @@ def spec_of(state: Optional[Mapping[str, Any]]) -> "Mapping[str, Any] | str":
         spec = json.loads(stdin) if isinstance(stdin, str) else None
     except (ValueError, RecursionError):
         spec = None
-    if not isinstance(spec, dict):
+    return spec if isinstance(spec, dict) else "not readable"
+
+
+def user_spec_of(state: Optional[Mapping[str, Any]]) -> "Mapping[str, Any] | str":
+    """The same of a user's Command, `user` and `key LABEL` taken apart: into `keys`, by label, `owner`, `username`."""
+    spec = spec_of(state)
+    if not isinstance(spec, Mapping):
+        return spec
+    if not isinstance(spec.get("user"), str):
         return "not readable"
-    return _of_user(spec) if isinstance(spec.get("user"), str) else spec
-
-
-def _of_user(spec: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a user's Command sends, `user` and `key LABEL` taken apart."""
     owner, _, username = spec["user"].rpartition("/")
     keys = {entry.removeprefix("key "): key for entry, key in spec.items() if entry.startswith("key ")}
     others = {entry: value for entry, value in spec.items() if entry != "user" and not entry.startswith("key ")}

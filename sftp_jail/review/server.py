@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
-from .findings import ANYONE, DATA, FORBID_ANYONE, NO_SETTINGS, UNREADABLE, Findings, says_anyone
+from .findings import ANYONE, DATA, FORBID_ANYONE, NO_SETTINGS, UNREADABLE, WEAKER, Findings, says_anyone
 from .policy import Policy
 from .preview import COMMAND, INSTANCE, KNOWN_KINDS, SECRET, UNKNOWN, Change, Preview, spec_of
 from .style import Style
@@ -14,8 +14,6 @@ INGRESS_RULE = "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule"
 SECURITY_GROUP = "aws:ec2/securityGroup:SecurityGroup"
 OLD_RULE = "aws:ec2/securityGroupRule:SecurityGroupRule"
 VOLUME = "aws:ebs/volume:Volume"
-
-WEAKER = "A weaker setting"
 
 LONGEST_IN_PLACE = 60
 """Characters of a value that is shown beside its predecessor; of a longer one, only that it changes is said."""

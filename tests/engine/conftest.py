@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Optional
 
@@ -81,6 +81,18 @@ class Project:
         done = self("up", "--yes", "--skip-preview")
         assert done.code == 0, done.out + done.err
         return done
+
+    def up_until(self, signs: tuple[str, ...], then: Callable[["subprocess.Popen[str]"], object], *argv: str) -> bool:
+        """`pulumi up`, with something that happens at the first line that has all the signs; whether it succeeds."""
+        command = [self.pulumi, "--non-interactive", "-C", str(self.folder), "up", "--yes", "--skip-preview", *argv]
+        with subprocess.Popen(command, env=self.env, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if all(sign in line for sign in signs):
+                    then(process)
+                    break
+            process.stdout.read()
+        return process.returncode == 0
 
     def preview(self, *argv: str) -> str:
         """`pulumi preview`, which must succeed."""

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -81,7 +82,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def addresses() -> Iterator[None]:
     """This computer's further addresses."""
     for address in (FROM_HOME, FROM_OFFICE):
-        subprocess.run(["ip", "address", "add", f"{address}/32", "dev", "lo"], check=True)
+        subprocess.run(["ip", "address", "replace", f"{address}/32", "dev", "lo"], check=True)
     yield
     for address in (FROM_HOME, FROM_OFFICE):
         subprocess.run(["ip", "address", "del", f"{address}/32", "dev", "lo"], check=True)
@@ -322,13 +323,39 @@ def call_jailctl(aws: Aws, verb: str) -> int:
     return call("ssh", *aws.ssh_options(aws.admin, FROM_OFFICE), where, "sudo", "-n", "jailctl", verb, stdin="{}").code
 
 
-def test_of_a_vm_that_was_terminated_by_hand_the_next_is_made_by_the_way_out_of_the_readme(aws: Aws) -> None:
+def test_another_instance_type_restarts_the_vm(aws: Aws) -> None:
+    (before,) = aws.instances()
+    host(aws, instanceType="t4g.large")
+    aws.project.up()
+    (after,) = aws.instances()
+    assert (after["InstanceId"], after["InstanceType"]) == (before["InstanceId"], "t4g.large")
+    assert "mine" in aws.sftp("jack", jack(aws), "ls").out
+    assert aws.root("/usr/local/sbin/jailctl", "check") == "no difference\n"
+
+
+def review(aws: Aws, *argv: str) -> list[str]:
+    """The lines of the access review, without bullets."""
+    changes = aws.project.preview("--json", "--show-sames", *argv)
+    done = call(sys.executable, "-m", "sftp_jail", "review", stdin=changes, env={"PYTHONPATH": str(ROOT)})
+    return [line.removeprefix("- ") for line in done.out.splitlines()]
+
+
+def test_a_replacement_that_was_interrupted_is_finished_by_the_next_up(aws: Aws) -> None:
+    (before,) = aws.instances()
+    host(aws, image=next(image for image in images(aws) if image != before["ImageId"]))
+    assert {"The host is replaced: AWS host (`Instance`)", "Made anew on the new host: **jack**"} <= set(review(aws))
+    assert not aws.project.up_until(("ec2:Instance", "created"), lambda up: up.send_signal(signal.SIGINT))
+    aws.project.up()
+    (after,) = aws.instances()
+    assert after["InstanceId"] != before["InstanceId"]
+    assert "mine" in aws.sftp("jack", jack(aws), "ls").out
+    assert aws.root("/usr/local/sbin/jailctl", "check") == "no difference\n"
+
+
+def test_a_vm_that_was_terminated_by_hand_is_made_anew_after_a_refresh(aws: Aws) -> None:
     aws.ec2.terminate_instances(InstanceIds=[aws.instances()[0]["InstanceId"]])
-    urns = re.findall(r"URN: (urn:\S+)", aws.project("stack", "--show-urns").out)
-    (attachment,) = (urn for urn in urns if "volumeAttachment" in urn)
-    (instance,) = (urn for urn in urns if "ec2/instance:Instance" in urn)
-    assert aws.project("state", "delete", attachment, "--target-dependents", "--yes").code == 0
-    done = aws.project("up", "--yes", "--skip-preview", "--replace", instance)
+    assert {"AWS host (`Instance`): new", "Made anew on the new host: **jack**"} <= set(review(aws, "--refresh"))
+    done = aws.project("up", "--yes", "--skip-preview", "--refresh")
     assert done.code == 0, done.out + done.err
     assert "mine" in aws.sftp("jack", jack(aws), "ls").out
     assert aws.root("/usr/local/sbin/jailctl", "check") == "no difference\n"

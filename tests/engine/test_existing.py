@@ -11,16 +11,17 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from tests.conftest import ROOT, Machine, make_key, until
+from tests.conftest import ROOT, Key, Machine, make_key, until
 from tests.engine.conftest import STACK, Project
 
-# Every path with kind, mode, owner, target and content; accounts; what is enabled, runs and listens.
+# Every path with kind, mode, owner, target and content; accounts; what is enabled, runs, is mounted and listens.
 MANIFEST = """
 find /etc /usr/local /var/lib /sftp -printf '%y %m %u:%g %p %l\\n' 2>/dev/null
 find /etc /usr/local /var/lib /sftp -type f -exec sha256sum {} + 2>/dev/null
 getent passwd; getent group; getent shadow
 systemctl list-unit-files --no-legend --no-pager
-systemctl list-units --type=service,socket --state=active --no-legend --no-pager --plain | cut -d' ' -f1
+systemctl list-units --type=service,socket,timer,mount --state=active --no-legend --no-pager --plain | cut -d' ' -f1
+findmnt --list --noheadings --output TARGET,FSTYPE,OPTIONS
 ss --listening --tcp --udp --unix --numeric --no-header | awk '{print $1, $5}' | sort -u
 """
 
@@ -36,39 +37,53 @@ EXPECTED = (
     "/etc/gshadow-",
     "/etc/subuid-",
     "/etc/subgid-",
-    "/var/lib/systemd/",
-    "/var/lib/private",
+    # What the night does.
     "/var/lib/logrotate/",
+    "/var/lib/systemd/timers/",
     # logind ends these ten seconds after a login (UserStopDelaySec).
     "/run/user/",
+    "run-user-",
     "user@",
     "user-runtime-dir@",
 )
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """A shared server with a life of its own: host keys of every type, other accounts, rules and jails."""
-    machine = Machine(tmp_path_factory.mktemp("server"), "trixie")
+def live_in(machine: Machine) -> None:
+    """Give a server a life of its own: host keys of every type, other accounts, rules and jails."""
     machine.root("ssh-keygen", "-A")
     machine.root("useradd", "--create-home", "--shell", "/bin/bash", "carol")
     machine.root("sh", "-c", "printf 'Match User carol\\n    X11Forwarding no\\n' >> /etc/ssh/sshd_config")
     machine.root("tee", "/etc/rsyslog.d/10-theirs.conf", stdin="local3.* /var/log/theirs.log\n")
     machine.root("systemctl", "restart", "ssh", "rsyslog")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """A shared server."""
+    machine = Machine(tmp_path_factory.mktemp("server"), "trixie")
+    live_in(machine)
     yield machine
     machine.stop()
+
+
+@contextlib.contextmanager
+def agent_with(key: Key, folder: Path) -> Iterator[str]:
+    """The socket of an SSH agent that has the key."""
+    place = str(folder / "socket")
+    with subprocess.Popen(["ssh-agent", "-D", "-a", place], stdout=subprocess.DEVNULL) as process:
+        try:
+            until(Path(place).exists, "an agent")
+            subprocess.run(["ssh-add", "-q", key.path], env={**os.environ, "SSH_AUTH_SOCK": place}, check=True)
+            yield place
+        finally:
+            process.terminate()
 
 
 @pytest.fixture(scope="module")
 def agent(server: Machine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The socket of an SSH agent that has the administrator's key."""
-    place = str(tmp_path_factory.mktemp("agent") / "socket")
-    with subprocess.Popen(["ssh-agent", "-D", "-a", place], stdout=subprocess.DEVNULL) as process:
-        until(Path(place).exists, "an agent")
-        env = {**os.environ, "SSH_AUTH_SOCK": place}
-        subprocess.run(["ssh-add", "-q", server.admin_key.path], env=env, check=True)
+    with agent_with(server.admin_key, tmp_path_factory.mktemp("agent")) as place:
         yield place
-        process.terminate()
 
 
 @pytest.fixture(scope="module")

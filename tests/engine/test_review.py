@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -12,6 +13,9 @@ from tests.engine.conftest import STACK, Project
 from tests.unit import keys
 
 TODAY = "2026-11-24"
+
+UNLIMITED = "from any address, read-write, without an end, without a quota"
+"""What is said of a new user of whom nothing else is said."""
 
 
 def review(project: Project, *argv: str, sames: bool = True) -> Done:
@@ -45,8 +49,8 @@ def test_a_first_preview_says_who_is_new_with_ssh_keygen_s_fingerprints(project:
     project.user("joan", "laptop")
     done = review(project)
     desk, laptop = (f"key `{mark(jack[label].public)}` ({label})" for label in ("desk", "laptop"))
-    assert f"**jack**: new, {desk}, {laptop}" in lines(done)
-    assert f"**jil**: new, key `{mark(jil['laptop'].public)}` (laptop)" in lines(done)
+    assert f"**jack**: new, {desk}, {laptop}, {UNLIMITED}" in lines(done)
+    assert f"**jil**: new, key `{mark(jil['laptop'].public)}` (laptop), {UNLIMITED}" in lines(done)
     assert "Without an end: **jack**, **jil**, **joan**" in lines(done)
     assert {"sshd: umask 022", "jail: jailctl installed", "host: new"} <= set(lines(done))
     assert "Users: 3 new. Server: " in done.out
@@ -55,18 +59,32 @@ def test_a_first_preview_says_who_is_new_with_ssh_keygen_s_fingerprints(project:
 
 
 def test_a_limited_user_is_told_with_all_his_limits(project: Project) -> None:
-    key = project.user("jim", "laptop")["laptop"]
-    limits = {"allowFrom": ["203.0.113.0/24"], "access": "read-only", "expires": "2199-12-07", "onRemoval": "delete"}
-    users(project)["jim"].update(limits)
+    today = datetime.now(timezone.utc).date()
+    end = today + timedelta(days=13)
+    jim, ann = (project.user(name, "laptop")["laptop"] for name in ("jim", "ann"))
+    users(project)["jim"] |= {
+        "allowFrom": ["203.0.113.0/24"],
+        "access": "read-write",
+        "expires": str(end),
+        "quota": "5GiB",
+    }
+    users(project)["ann"] |= {"access": "upload-only", "expires": "2199-12-07", "onRemoval": "delete"}
+    project.config["sftp-jail:quotas"] = "loop"
     project.write()
-    done = review(project)
+    done = review(project, "--today", str(today))
+    del project.config["sftp-jail:quotas"]
     project.drop("jim")
-    assert (
-        f"**jim**: new, key `{mark(key.public)}` (laptop), from 203.0.113.0/24, read-only, until 7 December 2199, "
-        "uploads deleted on removal"
-    ) in lines(done)
-    assert "Uploads will be deleted with the login: **jim**" in lines(done)
-    assert not any("Without an end" in line and "jim" in line for line in lines(done))
+    project.drop("ann")
+    assert {
+        f"**jim**: new, key `{mark(jim.public)}` (laptop), from 203.0.113.0/24, read-write, "
+        f"until {end.day} {end:%B} {end.year}, at most 5 GiB",
+        f"**ann**: new, key `{mark(ann.public)}` (laptop), from any address, upload-only, until 7 December 2199, "
+        "without a quota, uploads deleted on removal",
+        "Uploads will be deleted with the login: **ann**",
+        "For more than 30 days: **ann**",
+        "Without an end: **jack**, **jil**, **joan**",
+        "jail: quotas enforced by loop",
+    } <= set(lines(done))
 
 
 def test_thirty_users_at_once_are_thirty_sorted_lines(project: Project) -> None:
@@ -117,13 +135,34 @@ def test_a_changed_and_a_removed_key_a_rename_and_a_removal_are_told_apart(
     assert {
         f"**jack**: key desk removed, was `{desk}`, key laptop now `{mark(new)}`, was `{mark(old)}`",
         "**jil**: removed; sessions ended, uploads archived; with the same keys as **jill**, who is new",
-        f"**jill**: new, key `{key}` (laptop); with the same keys as **jil**, who is removed",
+        f"**jill**: new, key `{key}` (laptop), {UNLIMITED}; with the same keys as **jil**, who is removed",
         "**joan**: removed; sessions ended, uploads archived",
         "sshd: umask 022 → 027",
     } <= set(lines(done))
     assert "Users: 1 new, 1 changed, 2 removed. Server: 1 change. Other resources: no change." in done.out
     assert "Without an end: **jack**, **jill**" in lines(done)
     assert done.code == 1
+
+
+def test_limits_that_change_are_told_with_what_they_were(project: Project) -> None:
+    project.user("jim", "laptop")
+    limits = {"allowFrom": ["203.0.113.0/24"], "access": "read-only", "expires": "2199-12-07", "onRemoval": "keep"}
+    users(project)["jim"].update(limits)
+    project.write()
+    project.up()
+    del users(project)["jim"]["allowFrom"]
+    users(project)["jim"].update({"access": "read-write", "expires": "2199-12-31T18:00:00+01:00"})
+    project.write()
+    done = review(project)
+    project.drop("jim")
+    gone = review(project)
+    project.up()
+    assert (
+        "**jim**: now from any address, was from 203.0.113.0/24, now read-write, was read-only, "
+        "now until 31 December 2199, 17:00 UTC, was until 7 December 2199"
+    ) in lines(done)
+    assert "A weaker setting: **jim** from any address, **jim** read-write" in lines(done)
+    assert "**jim**: removed; sessions ended, uploads kept as they are" in lines(gone)
 
 
 def test_another_release_replaces_the_host_and_all_on_it(project: Project) -> None:
@@ -160,7 +199,7 @@ def test_a_replacement_in_detail_after_a_refresh_comes_to_the_same_review(projec
     assert done == plain
 
 
-def test_another_kind_of_host_is_said_and_so_is_that_a_server_may_be_left(project: Project) -> None:
+def test_another_kind_of_host_is_said_and_whose_logins_go_with_the_old_one(project: Project) -> None:
     before = project.config["sftp-jail:host"]
     host_key = project.key("elsewhere", "host").public
     project.config["sftp-jail:host"] = {"kind": "existing", "address": "203.0.113.9", "hostKey": host_key}
@@ -170,8 +209,7 @@ def test_another_kind_of_host_is_said_and_so_is_that_a_server_may_be_left(projec
     project.write()
     assert "host host (`ExistingHost`): new" in lines(done)
     assert "The host is removed: host" in lines(done)
-    assert "Reached in another way; a server that is left keeps its logins: the server" in lines(done)
-    assert any(line.startswith("Set up again, since this changes: connection") for line in lines(done))
+    assert any(line.startswith("Made anew on the new host: **jack**, **jil**, **joan**") for line in lines(done))
 
 
 def test_a_password_is_said_to_be_there_and_nothing_else_of_it(project: Project) -> None:

@@ -2,12 +2,15 @@
 
 import json
 import random
+import re
 import signal
 import subprocess
 import time
 
+import pytest
+
 from tests.conftest import Key
-from tests.engine.conftest import Project
+from tests.engine.conftest import STACK, Project
 
 
 def resources_changed(project: Project) -> set[str]:
@@ -30,6 +33,14 @@ def test_up_makes_a_host_and_a_user_who_can_log_in(project: Project) -> None:
     assert project.sftp("jack", keys["laptop"], "put /etc/hostname a").code == 0
     assert project.sftp("jack", keys["desktop"], "ls a").code == 0
     assert project.check().out == "no difference\n"
+
+
+def test_a_user_is_little_to_keep_since_all_of_the_state_is_written_anew_for_each_of_them(project: Project) -> None:
+    jack = [kept for kept in resources_kept(project) if str(kept["urn"]).endswith("::jail-jack")]
+    assert [kept["type"] for kept in jack] == ["sftp-jail:index:JailUser", "command:remote:Command"]
+    assert not any("stackTrace" in kept for kept in jack)
+    # Half of it is the connection, with the administrator's key, which the state has twice.
+    assert sum(len(json.dumps(kept)) for kept in jack) < 4500
 
 
 def test_a_second_up_and_a_preview_change_nothing_and_open_no_connection(project: Project) -> None:
@@ -171,6 +182,25 @@ def test_six_faults_are_one_error_that_lists_them_all_and_nothing_is_made(projec
     for words in ("users.Bob", "users.joan.keys.a", "users.ann", "users.zoe.quota", "umask", "logLevl"):
         assert words in text, text
     assert "Traceback" not in text
+    assert resources_kept(project) == before
+
+
+@pytest.mark.case("C 17")
+def test_a_name_that_is_in_the_stack_file_twice_is_refused(project: Project) -> None:
+    before = resources_kept(project)
+    path = project.folder / "stacks" / f"Pulumi.{STACK}.yaml"
+    good = path.read_text()
+    key, other = project.key("jill", "laptop").public, project.key("zoe", "laptop").public
+    path.write_text(f"""\
+{good.split("config:")[0]}config:
+  sftp-jail:users:
+    jill: {{keys: {{laptop: {key}}}}}
+    jill: {{keys: {{laptop: {other}}}}}
+""")
+    done = project("up", "--yes", "--skip-preview")
+    path.write_text(good)
+    assert done.code != 0
+    assert re.search(r'"?jill"? already (defined|set)', done.out + done.err), done
     assert resources_kept(project) == before
 
 

@@ -227,11 +227,15 @@ def test_a_start_that_is_killed_is_taken_up_by_the_next(machine: Machine, tmp_pa
 
 
 def test_a_half_made_root_file_system_is_not_taken_for_one(tmp_path: Path) -> None:
-    """With an mmdebstrap that makes a directory, mounts there what nobody can remove, and never ends."""
-    tools, cache = tmp_path / "tools", tmp_path / "cache"
+    """With an mmdebstrap that makes a directory, mounts there what the computer has elsewhere, and never ends."""
+    tools, cache, elsewhere = tmp_path / "tools", tmp_path / "cache", tmp_path / "elsewhere"
     tools.mkdir()
+    elsewhere.mkdir()
+    (elsewhere / "file").touch()
     fake = tools / "mmdebstrap"
-    fake.write_text(f'#!/bin/sh\nmkdir "$4"; mount -t proc -o ro proc "$4"; echo $$ > {tools}/pid; exec sleep 600\n')
+    fake.write_text(
+        f'#!/bin/sh\nmkdir -p "$4/dev"; mount --bind {elsewhere} "$4/dev"; echo $$ > {tools}/pid; exec sleep 600\n'
+    )
     fake.chmod(0o755)
     environment = {**os.environ, "SFTP_JAIL_CACHE": str(cache), "PATH": f"{tools}:{os.environ['PATH']}"}
     command = [sys.executable, str(MACHINE), "rootfs"]
@@ -249,6 +253,7 @@ def test_a_half_made_root_file_system_is_not_taken_for_one(tmp_path: Path) -> No
     assert done.code == 1
     assert "no space" in done.err
     assert [path.suffix for path in cache.iterdir()] == [".lock"], "the killed one's leavings are cleared away"
+    assert (elsewhere / "file").exists()
 
 
 @pytest.mark.parametrize(

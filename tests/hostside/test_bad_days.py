@@ -153,14 +153,20 @@ def test_removing_a_user_who_was_deleted_by_hand_archives_what_he_left(jail: Mac
     assert jail.run("test", "-e", "/sftp/jail/jack").code == 1
 
 
+@pytest.mark.case("C 41")
 @pytest.mark.parametrize("link", ["/sftp", "/sftp/jail", "/sftp/jail/jack", "/sftp/jail/jack/uploads"])
-def test_a_symbolic_link_in_the_chain_is_refused_and_not_followed(jail: Machine, jack: Key, link: str) -> None:
+def test_a_symbolic_link_in_the_chain_is_found_and_refused_and_not_followed(
+    debian_jail: Machine, jack: Key, link: str
+) -> None:
+    jail = debian_jail
     add(jail, "jack", laptop=jack)
     jail.root("sh", "-c", f"mv {link} /aside && mkdir -m 0755 /elsewhere && ln -s /elsewhere {link}")
     try:
         done = jail.jailctl("apply-jail", JAIL)
         assert done.code == 1
         assert f"{link} is not what belongs there" in done.err
+        remedy = f"sudo mv {link} /root/ && sudo jailctl repair"
+        assert f"{link}: a symbolic link, should be a directory; to repair: {remedy}\n" in jail.jailctl("check").out
         assert jail.root("sh", "-c", "ls -A /elsewhere; stat -c %a:%u /elsewhere") == "755:0\n"
         assert jail.sftp("jack", jack, "put /etc/hostname x").code != 0
     finally:

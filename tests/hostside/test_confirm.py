@@ -114,6 +114,7 @@ def test_a_configuration_that_shuts_the_administrator_out_is_taken_back_by_the_s
     checked = server.jailctl("check")
     assert checked.code == 1
     assert "the jail was rolled back at 20" in checked.out
+    assert "to repair: `pulumi up` of the stack that has the host" in checked.out
     assert len(checked.out.splitlines()) == 1, "and else the server is what the record of the jail says"
     refused = server.jailctl("apply-user", spec("jill", laptop=jill))
     assert "was rolled back at 20" in refused.err
@@ -282,12 +283,71 @@ def test_an_operator_who_repairs_is_told_to_confirm_and_does_it_without_a_spec(s
     assert administrator(server, f"sudo -n {JAILCTL} confirm").out == "no change\n"
 
 
+def test_a_repair_that_nobody_confirms_is_taken_back_and_can_be_done_again(server: Machine, jill: Key) -> None:
+    server.root("rm", DROP_IN)
+    server.root("systemctl", "reload", "ssh")
+    assert administrator(server, f"sudo -n {JAILCTL} repair").code == 0
+    server.root("systemctl", "start", ROLLBACK)
+    assert server.run("test", "-e", DROP_IN).code != 0
+    # Of a repair, Pulumi knows nothing that an `up` could do again.
+    assert "Then: sudo jailctl repair." in server.jailctl("apply-user", spec("jill", laptop=jill)).err
+    (rolled_back, *_) = json.loads(server.run(JAILCTL, "check", "--format=json").out)["differences"]
+    assert "rolled back at 20" in rolled_back["actual"]
+    assert administrator(server, rolled_back["remedy"]).code == 0
+    assert administrator(server, f"sudo -n {JAILCTL} confirm").code == 0
+    assert server.jailctl("check").out == "no difference\n"
+    add(server, "jill", laptop=jill)
+
+
+def test_who_has_no_account_yet_gets_one_when_the_configuration_is_confirmed(server: Machine, jill: Key) -> None:
+    """As on a machine that is new to the jails, where the configuration that may come back jails nobody."""
+    add(server, "jill", laptop=jill)
+    server.root("userdel", "jill")
+    server.root("rm", DROP_IN)
+    server.root("systemctl", "reload", "ssh")
+    for _ in range(2):
+        apply(server, JAIL)
+        assert server.run("id", "jill").code != 0
+        server.root("systemctl", "start", ROLLBACK)
+        assert server.run("id", "jill").code != 0
+    apply(server, JAIL)
+    done = confirm(server, JAIL)
+    assert done.code == 0, done
+    assert server.sftp("jill", jill, "ls").code == 0
+    assert server.jailctl("check").out == "no difference\n"
+
+
+def test_a_change_that_would_reach_the_administrator_or_miss_the_jailed_is_refused_before_it_is_tried(
+    server: Machine, jack: Key
+) -> None:
+    add(server, "jack", laptop=jack)
+    # Whoever types it is the administrator, whose settings must stay as they are; jack's would not.
+    done = server.run("env", "SUDO_USER=jack", JAILCTL, "apply-jail", stdin=json.dumps(CHANGED))
+    assert done.code == 1
+    assert "the jail would change forcecommand for jack, from ['internal-sftp -lVERBOSE -u0022'] to" in done.err
+    assert server.run("test", "-e", TRIAL).code != 0
+    server.root("tee", "/etc/ssh/sshd_config.d/00-a.conf", stdin="Match all\n    PermitTTY yes\n")
+    server.root("systemctl", "reload", "ssh")
+    try:
+        done = server.run(JAILCTL, "apply-jail", stdin=json.dumps(CHANGED))
+    finally:
+        server.root("rm", "/etc/ssh/sshd_config.d/00-a.conf")
+        server.root("systemctl", "reload", "ssh")
+    assert done.code == 1
+    assert "PermitTTY yes instead of no (/etc/ssh/sshd_config.d/00-a.conf line 2)" in done.err
+    assert server.run("test", "-e", TRIAL).code != 0
+    assert "-u0022" in drop_in(server)
+    assert server.run(JAILCTL, "apply-jail", stdin=json.dumps(CHANGED)).code == 0
+    assert confirm(server, CHANGED).code == 0
+
+
 def test_what_another_has_written_and_not_loaded_is_not_tried_out(server: Machine) -> None:
     server.root("tee", "/etc/ssh/sshd_config.d/50-theirs.conf", stdin="PubkeyAuthentication no\n")
     try:
         done = server.run(JAILCTL, "apply-jail", stdin=json.dumps(CHANGED))
         assert done.code == 1
         assert "/etc/ssh/sshd_config.d/50-theirs.conf has changed since sshd was reloaded" in done.err
+        assert "/etc/ssh/sshd_config.d/50-theirs.conf: changed since sshd was reloaded" in server.jailctl("check").out
         assert server.ssh("admin", server.admin_key, "true").code == 0
         assert "-u0022" in drop_in(server)
     finally:

@@ -1,5 +1,6 @@
 """The log: what is in it, under whose name, and what it outlives. On every Debian that is supported."""
 
+import json
 import re
 import subprocess
 import threading
@@ -7,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import NamedTuple, Optional
 
 import pytest
 
@@ -319,47 +321,86 @@ def drop_in(*settings: str) -> tuple[str, str]:
     return f"mkdir -p {folder}; printf '{text}\\n' > {UNIT}; {restart} || true", f"rm -r {folder}; {restart}"
 
 
+NO_RIGHTS, ALL_RIGHTS = drop_in("User=nobody")
+
+
+class Fault(NamedTuple):
+    """How logging breaks and is mended, by shell lines; what is said of it; and what `apply-jail` says, if that is
+    something else: nothing where it mends it."""
+
+    what: str
+    undo: str
+    reason: str
+    applied: Optional[str] = None
+
+
 FAULTS = {
-    "rsyslogd does not start": (*drop_in("ExecStart=", "ExecStart=/bin/false"), "sftp-jail-log.service is failed"),
-    "rsyslogd is frozen": (
+    "rsyslogd does not start": Fault(
+        *drop_in("ExecStart=", "ExecStart=/bin/false"),
+        "sftp-jail-log.service is failed",
+        applied="Job for sftp-jail-log.service failed",
+    ),
+    "rsyslogd is frozen": Fault(
         "kill -STOP $(systemctl show -p MainPID --value sftp-jail-log)",
         "kill -CONT $(systemctl show -p MainPID --value sftp-jail-log)",
         "stopped by a signal",
     ),
-    "a sandbox": (*drop_in("ReadOnlyPaths=/var/log"), "/var/log is read-only for rsyslogd"),
-    "something else in its place": (
+    "a sandbox": Fault(*drop_in("ReadOnlyPaths=/var/log"), "/var/log is read-only for rsyslogd"),
+    "a sandbox with a /var/log of its own": Fault(
+        *drop_in("TemporaryFileSystem=/var/log"), "rsyslogd sees another /var/log"
+    ),
+    # No kernel here has AppArmor. What it does and says is put in its place: opening the log is denied, and proc(5) has
+    # the profile's name and mode.
+    "AppArmor": Fault(
+        f"{NO_RIGHTS}; echo 'rsyslogd (enforce)' > /run/profile && "
+        "mount --bind /run/profile /proc/$(systemctl show -p MainPID --value sftp-jail-log)/attr/current",
+        f"umount /proc/$(systemctl show -p MainPID --value sftp-jail-log)/attr/current; {ALL_RIGHTS}",
+        "the AppArmor profile rsyslogd (enforce) confines rsyslogd",
+    ),
+    "rights that are taken away": Fault(NO_RIGHTS, ALL_RIGHTS, "open error: Permission denied"),
+    "a log that was moved away": Fault(
+        "mv /var/log/sftp.log /var/log/sftp.log.aside; install -m 640 -g adm /dev/null /var/log/sftp.log",
+        "mv /var/log/sftp.log.aside /var/log/sftp.log; systemctl kill --signal=HUP sftp-jail-log",
+        "rsyslogd writes to /var/log/sftp.log.aside",
+    ),
+    "a missing socket": Fault("rm /sftp/log/socket", "true", "/sftp/log/socket is missing", applied=""),
+    "something else in its place": Fault(
         "mkdir /aside; mv /var/log/sftp.log* /aside; mkdir /var/log/sftp.log; systemctl restart sftp-jail-log",
         "rmdir /var/log/sftp.log; mv /aside/* /var/log; rmdir /aside; systemctl restart sftp-jail-log",
         "/var/log/sftp.log is no file",
     ),
-    "a full disk": (
+    "a full disk": Fault(
         "mount -t tmpfs -o size=64k full /var/log; systemctl restart sftp-jail-log; cat /dev/zero > /var/log/0 || true",
         "umount -l /var/log; systemctl restart sftp-jail-log",
         "no space is left in /var/log",
     ),
-    "a journal that is not read": (
+    "a journal that is not read": Fault(
         "sed -i 's/^module.load=.imjournal.*//' /etc/sftp-jail/rsyslog.conf; systemctl restart sftp-jail-log",
         "true",
         "what sshd says does not arrive",
+        applied="",
     ),
 }
 
 
-@pytest.mark.parametrize(("what", "undo", "reason"), FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 def test_logging_that_breaks_is_said_with_the_reason_and_an_upload_goes_on(
-    server: Machine, jack: Key, joan: Key, what: str, undo: str, reason: str
+    server: Machine, jack: Key, joan: Key, fault: Fault
 ) -> None:
-    with broken(server, what, undo):
+    with broken(server, fault.what, fault.undo):
         checked = server.jailctl("check")
         refused = server.jailctl("apply-user", spec("joan", laptop=joan))
-        if "signal" not in reason:
+        if "signal" not in fault.reason:
             assert server.sftp("jack", jack, "put /etc/hostname unseen").code == 0
+        applied = server.run("/usr/local/sbin/jailctl", "apply-jail", stdin=json.dumps(JAIL))
     assert checked.code == 1
-    assert reason in checked.out
-    if "sshd" not in reason:
+    assert fault.reason in checked.out
+    if "sshd" not in fault.reason:
         assert refused.code == 1
-        assert reason in refused.err
+        assert fault.reason in refused.err
         assert server.run("id", "joan").code != 0, "nobody is let in whom nobody could see"
+    words = fault.reason if fault.applied is None else fault.applied
+    assert (applied.code, words in applied.err) == (1 if words else 0, True)
     server.jailctl("remove-user", spec("joan", laptop=joan))
     assert server.jailctl("apply-jail", JAIL).code == 0
     assert server.jailctl("check").out == "no difference\n"

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -78,6 +79,14 @@ class Server(NamedTuple):
         )
 
 
+def loop_devices(machine: Machine) -> list[str]:
+    """The loop devices whose files are in the machine's /sftp; it sees those of the other machines here as well."""
+    device = int(machine.root("sh", "-c", "touch /sftp/probe && stat --format=%d /sftp/probe && rm /sftp/probe"))
+    own = f"{os.major(device)}:{os.minor(device)}"
+    listed = machine.root("losetup", "--list", "--noheadings", "--raw", "--output=BACK-MAJ:MIN,BACK-FILE")
+    return [line for line in listed.splitlines() if line.split()[0] == own]
+
+
 @pytest.fixture(scope="module", params=RELEASES)
 def machine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """A Debian with disks."""
@@ -98,13 +107,15 @@ def server(machine: Machine, request: pytest.FixtureRequest, jack: Key) -> Itera
     yield server
     done = machine.jailctl("remove-jail", {**JAIL, "forceDestroy": True})
     left = machine.root("sh", "-c", "ls -A /sftp /sftp/state; ls -A /etc/security/limits.d /etc/systemd/system").split()
-    mounts = machine.root("losetup", "--all") + machine.root("findmnt", "--output=TARGET")
+    mounts = machine.root("findmnt", "--output=TARGET")
+    attached = loop_devices(machine)
     counts = machine.run("btrfs", "qgroup", "show", "/btrfs").code == 0
     machine.root("sh", "-c", "rm -rf /sftp/*; ! mountpoint -q /sftp || umount /sftp; rmdir /sftp")
     assert done.code == 0, done
     assert set(left) & {"quota", "jail", "log", "users"} == set()
     assert [name for name in left if "sftp-jail" in name] == []
     assert "/sftp/" not in mounts
+    assert attached == []
     assert not counts
 
 

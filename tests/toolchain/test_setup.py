@@ -405,15 +405,25 @@ def test_missing_packages_are_installed_after_the_lists_are_renewed(lab: Lab) ->
     assert (lab.fakes / "apt").read_text().splitlines() == [install, "update", install]
 
 
-def test_the_lock_file_pins_what_requirements_and_the_extras_ask_for() -> None:
+@pytest.mark.parametrize(
+    ("lock", "files", "extras"),
+    [("constraints.txt", ["requirements.txt"], ["aws", "dev"]), ("constraints-bench.txt", [], ["bench"])],
+)
+@pytest.mark.parametrize("python", ["3.10", "3.11", "3.13"])
+def test_a_lock_file_pins_what_requirements_and_its_extras_ask_for(
+    lock: str, files: list[str], extras: list[str], python: str
+) -> None:
     pinned = {}
-    for line in (ROOT / "toolchain/constraints.txt").read_text().splitlines():
+    for line in (ROOT / "toolchain" / lock).read_text().splitlines():
         requirement = Requirement(line) if line and not line.startswith("#") else None
-        if requirement is not None and (requirement.marker is None or requirement.marker.evaluate()):
+        if requirement is not None and (
+            requirement.marker is None or requirement.marker.evaluate({"python_version": python})
+        ):
+            assert canonicalize_name(requirement.name) not in pinned, requirement
             pinned[canonicalize_name(requirement.name)] = str(requirement.specifier).removeprefix("==")
     project = (ROOT / "pyproject.toml").read_text()
-    extras = re.findall(r"^(?:aws|dev) = (\[.*?\]$)", project, re.DOTALL | re.MULTILINE)
-    assert len(extras) == 2
-    asked = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
-    for requirement in map(Requirement, [*asked, *chain(*map(literal_eval, extras))]):
+    found = re.findall(rf"^(?:{'|'.join(extras)}) = (\[.*?\]$)", project, re.DOTALL | re.MULTILINE)
+    assert len(found) == len(extras)
+    lines = [line for file in files for line in (ROOT / file).read_text().splitlines() if not line.startswith("#")]
+    for requirement in map(Requirement, [*lines, *chain(*map(literal_eval, found))]):
         assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), requirement

@@ -27,7 +27,6 @@ class Resource(NamedTuple):
     parent: str
     depends_on: frozenset[str]
     deleted_with: str
-    replace_with: frozenset[str]
     delete_before_replace: bool
 
 
@@ -50,7 +49,6 @@ class Engine(mocks.MockMonitor):
                 _name(request.parent),
                 frozenset(_name(urn) for urn in request.dependencies),
                 _name(request.deletedWith),
-                frozenset(_name(urn) for urn in request.replace_with),
                 request.deleteBeforeReplace,
             )
         return super().RegisterResource(request)

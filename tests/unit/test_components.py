@@ -26,6 +26,7 @@ from sftp_jail.hosts import local
 from sftp_jail.hosts.aws import AwsHost
 from sftp_jail.hosts.existing import ExistingHost
 from sftp_jail.hosts.stack import StackHost
+from sftp_jail.hostside.install import unpacked
 from sftp_jail.jail import _must_come_again
 
 from . import keys
@@ -92,8 +93,8 @@ def test_the_commands_are_fixed_and_short():
         "jail-install": (f"{bootstrap} install", f"{bootstrap} uninstall"),
         "jail-policy": ("/usr/local/sbin/jailctl apply-jail", "/usr/local/sbin/jailctl remove-jail"),
         "jail-confirm": ("/usr/local/sbin/jailctl confirm", None),
-        "jail-jack": ("/usr/local/sbin/jailctl apply-user", "/usr/local/sbin/jailctl remove-user"),
-        "jail-joan": ("/usr/local/sbin/jailctl apply-user", "/usr/local/sbin/jailctl remove-user"),
+        "jail-jack": ("/usr/local/sbin/jailctl apply-user > /dev/null", "/usr/local/sbin/jailctl remove-user"),
+        "jail-joan": ("/usr/local/sbin/jailctl apply-user > /dev/null", "/usr/local/sbin/jailctl remove-user"),
         "jail-joan.password": ("/usr/local/sbin/jailctl apply-password", "/usr/local/sbin/jailctl remove-password"),
         "jail-prune": ("/usr/local/sbin/jailctl prune", None),
         "jail-guard": (None, "/usr/local/sbin/jailctl release"),
@@ -125,7 +126,9 @@ def test_every_command_is_quiet_pins_the_host_key_and_changes_by_stdin_alone():
 
 
 def test_jailctl_is_sent_whole():
-    files = stdin_of(jail_of({}).command("jail-install"))
+    packed = stdin_of(jail_of({}).command("jail-install"))
+    assert packed["install.py"].startswith('"""Installs jailctl')
+    files = unpacked(packed)
     hostside = ROOT / "sftp_jail" / "hostside"
     paths = [path for path in hostside.rglob("*") if path.suffix in (".py", ".html")]
     assert files == {str(path.relative_to(hostside)): path.read_text() for path in paths}
@@ -175,27 +178,24 @@ def test_users_come_after_the_confirmed_policy_and_the_policy_after_jailctl():
     assert engine.command("jail-joan.password").depends_on == {"jail-joan"}
 
 
-def test_what_ends_the_machine_spares_every_command_its_delete(engine):
+def test_every_command_names_its_machine_and_goes_with_it(engine):
     def program():
-        machine = Server(address="192.0.2.2")
-        host = Server.__new__(Server)
-        pulumi.ComponentResource.__init__(host, "test:index:Server", "on-a-machine", None, None)
-        host.__dict__.update({key: getattr(machine, key) for key in ("address", "port", "host_key", "connection")})
-        host.deleted_with, host.sftp_options = machine, []
+        host = Server(deleted_with=pulumi.CustomResource("test:index:Machine", "machine"))
         return SftpJail("jail", SftpJailArgs(host=host, users={"jack": JACK, "joan": JOAN})).address
 
     engine.run(program)
     # The guard has something to ask before the machine goes, and nothing to do on the next one.
     commands = engine.commands
     guard = commands.pop("jail-guard")
-    assert (guard.deleted_with, guard.replace_with) == ("", frozenset())
-    assert {command.deleted_with for command in commands.values()} == {"server"}
-    assert {command.replace_with for command in commands.values()} == {frozenset({"server"})}
+    assert (guard.deleted_with, guard.inputs.get("create")) == ("", None)
+    assert {command.deleted_with for command in commands.values()} == {"machine"}
+    assert all(command.inputs["create"].endswith(" # on machine-id") for command in commands.values())
 
 
 def test_a_host_that_lives_on_has_everything_removed_from_it():
     commands = jail_of({"jack": JACK}).commands.values()
-    assert {(command.deleted_with, command.replace_with) for command in commands} == {("", frozenset())}
+    assert {command.deleted_with for command in commands} == {""}
+    assert not any("#" in command.inputs.get("create", "") for command in commands)
 
 
 # Passwords

@@ -9,6 +9,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from sftp_jail import ConfigError, SftpJail, SftpJailArgs, config
+from sftp_jail.faults import below
 
 from . import keys
 from .conftest import is_secret, revealed
@@ -180,11 +181,29 @@ def test_nothing_but_an_aws_stack_loads_pulumi_aws():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
-@pytest.mark.parametrize("path", ["srv/sftp", "/srv/%x", "/", "/etc", "/home", "/srv/my jails"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=pytest.mark.case(case))
+        for case, paths in {
+            "C 39": ["srv/sftp"],
+            "C 40": ["/srv/%x"],
+            "C 42": ["/", "/etc", "/home"],
+            "C 43": ["dev", ".."],
+            "C 44": ["/sftp/jail/jack/log"],
+            "C 45": ["/srv/my jails"],
+        }.items()
+        for path in paths
+    ],
+)
 def test_no_path_of_the_server_can_be_configured(faults, path):
     for key in ("root", "chrootDirectory", "uploads", "log"):
         paths, message = faults({key: path})
         assert paths == [key]
+        assert "an unknown key" in message
+    for key in ("chroot", "uploads", "directory"):
+        paths, message = faults(limited(**{key: path}))
+        assert paths == [f"users.jack.{key}"]
         assert "an unknown key" in message
 
 
@@ -205,6 +224,16 @@ def limited(**limits):
 def allowed(*cidrs):
     """A stack on AWS for users from these networks."""
     return {"host": {**AWS, "allowedCidrs": list(cidrs)}}
+
+
+def named(name):
+    """A user of a name that is none: the configuration, the place, a remedy."""
+    return {"users": {name: JACK}}, below("users", name), "Use 1 to 32"
+
+
+def keyed(key, remedy):
+    """The same of a key that is none."""
+    return {"users": {"jack": {"keys": {"a": key}}}}, "users.jack.keys.a", remedy
 
 
 FAULTS = {
@@ -302,11 +331,32 @@ FAULTS = {
     "keys without a value": ({"users": {"jack": {"keys": None}}}, "users.jack.keys", "remove the line"),
     "a key that is a map": ({"users": {"jack": {"keys": {"a": {"b": "c"}}}}}, "users.jack.keys.a", "one string"),
     "a key without a value": ({"users": {"jack": {"keys": {"a": None}}}}, "users.jack.keys.a", "one string"),
-    "a cut key": ({"users": {"jack": {"keys": {"a": keys.ed25519()[:-4]}}}}, "users.jack.keys.a", "whole line"),
+    "a cut key": keyed(keys.ed25519()[:-4], "whole line"),
+    "a private key among the public ones": keyed(PRIVATE_KEY, ".pub"),
+    "a key in RFC 4716's form": keyed("---- BEGIN SSH2 PUBLIC KEY ----\nAAAA\n---- END", "ssh-keygen -i"),
+    "an RSA key of 1024 bits": keyed(keys.rsa(1024), "ssh-keygen -t ed25519"),
+    "a DSA key": keyed(keys.dsa(), "ssh-keygen -t ed25519"),
+    "a key with options": keyed(f"no-pty {keys.ed25519()}", "options"),
+    "a key of an authority": keyed(f"cert-authority {keys.ed25519()}", "own public key"),
     "an odd label": ({"users": {"jack": {"keys": {"<b>": keys.ed25519()}}}}, 'users.jack.keys["<b>"]', "e.g. 'laptop'"),
     "a plain password": ({"users": {"jack": {**JACK, "password": "x"}}}, "users.jack.password", "mkpasswd"),
     "a plain hash": ({"users": {"jack": PASSWORD}}, "users.jack.passwordHash", "config set --secret --path"),
-    "a bad name": ({"users": {"..": JACK}}, 'users[".."]', "Use 1 to 32"),
+    "two dots": named(".."),
+    "a dot": named("."),
+    "a slash": named("a/b"),
+    "a star": named("*"),
+    "a token of sshd": named("%u"),
+    "quotes": named("'jack'"),
+    "double quotes": named('"jack"'),
+    "a semicolon": named("jack;id"),
+    "a bracket": named("jack("),
+    "a backslash": named("ja\\ck"),
+    "digits alone": named("1234"),
+    "a look-alike": named("j\u00fcck"),
+    "33 characters": named("a" * 33),
+    "a leading dash": named("-x"),
+    "a newline": named("jack\nroot"),
+    "no name": named(""),
     "a bad name of a demo user": (
         {"host": {"kind": "local", "demoKeys": True}, "users": {"a/b": {}}},
         'users["a/b"]',
@@ -340,6 +390,9 @@ FAULTS = {
     "an unknown access": (limited(access="write-only"), "users.jack.access", "'upload-only'"),
     "an access that is a list": (limited(access=["read-only"]), "users.jack.access", "'upload-only'"),
     "a quota that is a number": ({"quotas": "loop", **limited(quota=5)}, "users.jack.quota", "'5GiB'"),
+    "a quota of nothing": ({"quotas": "loop", **limited(quota="0GiB")}, "users.jack.quota", "Leave quota out"),
+    "a quota of less than nothing": ({"quotas": "loop", **limited(quota="-5GiB")}, "users.jack.quota", "'5GiB'"),
+    "a quota that is no number": ({"quotas": "loop", **limited(quota="NaN")}, "users.jack.quota", "e.g. '5GiB'"),
     "a quota in decimal units": (
         {"quotas": "loop", **limited(quota="5GB")},
         "users.jack.quota",
@@ -379,11 +432,84 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize(("values", "path", "remedy"), FAULTS.values(), ids=FAULTS)
-def test_a_fault_is_reported_once_with_its_place_and_a_remedy(values, path, remedy, faults):
+CASES = {
+    "two dots": ("C 1", "'..'"),
+    "a dot": ("C 2", "'.'"),
+    "a slash": ("C 3", "'a/b'"),
+    "a star": ("C 4", "'*'"),
+    "a token of sshd": ("C 5", "'%u'"),
+    "quotes": ("C 6", "\"'jack'\""),
+    "double quotes": ("C 6", "'\"jack\"'"),
+    "a semicolon": ("C 7", "'jack;id'"),
+    "a bracket": ("C 7", "'jack('"),
+    "a backslash": ("C 8", r"'ja\\ck'"),
+    "digits alone": ("C 9", "'1234'"),
+    "a name in capitals": ("C 10", "'Bob'"),
+    "a look-alike": ("C 11", r"'j\xfcck'"),
+    "33 characters": ("C 12", f"'{'a' * 33}'"),
+    "a leading dash": ("C 13", "'-x'"),
+    "a newline": ("C 14", r"'jack\nroot'"),
+    "a reserved name": ("C 15", "'root'"),
+    "no name": ("C 16", "''"),
+    "a private key among the public ones": ("C 18", "a private key"),
+    "a key in RFC 4716's form": ("C 19", "RFC 4716"),
+    "an RSA key of 1024 bits": ("C 20", "1024 bits"),
+    "a DSA key": ("C 21", "ssh-dss"),
+    "a cut key": ("C 22", "ssh-ed25519 AAAA"),
+    "a key with options": ("C 23", "no-pty"),
+    "a key of an authority": ("C 24", "cert-authority"),
+    "a user without a way in": ("C 27", "neither a key nor a password"),
+    "an end that is no date": ("C 28", "'soon'"),
+    "an end on 31 February": ("C 29", "'2026-02-31'"),
+    "an end without its zone": ("C 32", "'2026-12-07T18:00'"),
+    "host bits set": ("C 33", "'203.0.113.7/24'"),
+    "a source with host bits": ("C 33", "'203.0.113.7/24'"),
+    "/33": ("C 34", "'203.0.113.0/33'"),
+    "a source beyond 32 bits": ("C 34", "'203.0.113.0/33'"),
+    "a space in the list": ("C 35", "' 10.0.0.0/8'"),
+    "two ranges in one": ("C 35", "'203.0.113.0/24 10.0.0.0/8'"),
+    "a source with a space": ("C 35", "'203.0.113.0/24 '"),
+    "a host name as a range": ("C 36", "'office.example.org'"),
+    "a source by name": ("C 36", "'office.example.org'"),
+    "an empty range": ("C 37", "''"),
+    "no range": ("C 37", "empty"),
+    "an empty source": ("C 37", "''"),
+    "no source": ("C 37", "empty"),
+    "everybody for the administrator": ("C 38", "'0.0.0.0/0'"),
+    "everybody for the administrator, too": ("C 38", "'0.0.0.0/0'"),
+    "an unknown log level": ("C 46", "'LOUD'"),
+    "umask 999": ("C 47", "'999'"),
+    "a quota of nothing": ("C 48", "'0GiB'"),
+    "a quota of less than nothing": ("C 48", "'-5GiB'"),
+    "a quota that is no number": ("C 48", "'NaN'"),
+    "a quota in decimal units": ("C 49", "'5GB'"),
+    "port 70000": ("C 50", "70000"),
+    "a receiver's port 70000": ("C 50", "70000"),
+    "an unknown key at the top": ("C 51", "xyz"),
+    "an unknown key of a host": ("C 51", "relese"),
+    "an unknown key of a user": ("C 51", "users.jack.key:"),
+}
+"""Of faults in the list of cases, the line, and what is to be read of the value; of keys, what is wrong with it."""
+
+
+@pytest.mark.parametrize(
+    ("values", "path", "remedy", "shown"),
+    [
+        pytest.param(*fault, CASES[name][1], id=name, marks=pytest.mark.case(CASES[name][0]))
+        if name in CASES
+        else pytest.param(*fault, "", id=name)
+        for name, fault in FAULTS.items()
+    ],
+)
+def test_a_fault_is_reported_once_with_its_place_its_value_and_a_remedy(values, path, remedy, shown, faults):
     paths, message = faults(values)
     assert paths == [path]
     assert remedy in message
+    assert shown in message
+
+
+def test_the_list_of_cases_has_no_fault_that_is_not_tried():
+    assert set(CASES) <= set(FAULTS)
 
 
 def test_five_faults_of_different_kinds_are_one_error(faults):
@@ -410,6 +536,7 @@ def test_all_faults_of_one_user_are_reported(faults):
     assert sorted(paths) == sorted([user, f'{user}.keys["-"]', f'{user}.keys["-"]', f"{user}.x", *hash_faults])
 
 
+@pytest.mark.case("C 26")
 def test_one_key_of_two_users_is_refused_naming_both(faults):
     values = {"jack": JACK, "jill": {"keys": {"desk": keys.ed25519() + " jill@desk\r\n"}}}
     paths, message = faults({"users": values})

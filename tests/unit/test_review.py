@@ -72,10 +72,8 @@ def command(spec: Any) -> Optional[Step]:
 
 
 def sent(spec: Step) -> Step:
-    """The spec of a user as his Command has it, where it can be had so."""
+    """The spec of a user as his Command has it."""
     others = {key: value for key, value in spec.items() if key not in ("keys", "owner", "username")}
-    if not isinstance(spec["keys"], dict) or not all(isinstance(spec[key], str) for key in ("owner", "username")):
-        return spec
     keys_by_label = {f"key {label}": key for label, key in spec["keys"].items()}
     return {**others, **keys_by_label, "user": f"{spec['owner']}/{spec['username']}"}
 
@@ -158,7 +156,8 @@ def lines(done: Done) -> list[str]:
 
 def test_a_new_user_is_one_line_with_openssh_s_fingerprint(run: Run) -> None:
     done = run(digest(stack(), user("create", "jack", after={})))
-    assert f"**jack**: new, key `{mark(LAPTOP)}` (laptop), until 7 December 2026" in lines(done)
+    words = "from any address, read-write, until 7 December 2026, without a quota"
+    assert f"**jack**: new, key `{mark(LAPTOP)}` (laptop), {words}" in lines(done)
     assert "Users: 1 new." in done.out
     assert done.code == 0
 
@@ -193,7 +192,6 @@ def test_a_key_of_the_json_that_nobody_has_heard_of_is_shown_as_it_is(run: Run) 
         ("access", "root", "access: root"),
         ("quota", "none", "quota: none"),
         ("quota", ["5GiB"], 'quota: `["5GiB"]`'),
-        ("keys", ["a"], 'keys: `["a"]`'),
         ("keys", {}, "no key"),
         ("keys", {"laptop": "ssh-ed25519 AAA"}, "key unreadable, `ssh-ed25519 AAA` (laptop)"),
     ],
@@ -464,7 +462,7 @@ def test_the_jail_s_settings_are_said_in_sshd_s_words(run: Run) -> None:
     ],
 )
 @pytest.mark.parametrize("new", [False, True], ids=["changed", "new"])
-def test_a_weaker_setting_is_warned_of(run: Run, before: Any, after: Any, new: bool) -> None:
+def test_a_weaker_setting_of_the_jail_is_warned_of(run: Run, before: Any, after: Any, new: bool) -> None:
     op, was = ("create", None) if new else ("update", before)
     done = run(digest(stack(), policy_command(op, was, {"logLevel": "VERBOSE", **after})))
     weaker_than_default = not (new and after in ({}, {"umask": "022"}, {"umask": "072"}, {"hardening": False}))
@@ -540,6 +538,28 @@ def test_a_replaced_local_host_is_warned_of_with_the_data_on_it_and_takes_its_us
     assert "**jill**: removed with its host" in lines(done)
     assert "Made anew on the new host: **ann**" in lines(done)
     assert done.code == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("jailctl apply-user # on i-1", "jailctl apply-user # on i-2", "Made anew on the new host: **ann**"),
+        ("jailctl apply-user # on i-1", UNKNOWN, "Made anew on the new host: **ann**"),
+        (
+            "jailctl apply-user # on i-1",
+            "jailctl add-user # on i-1",
+            "Set up again, since this changes: create: **ann**",
+        ),
+        ("jailctl apply-user", UNKNOWN, "Set up again, since this changes: create: **ann**"),
+    ],
+    ids=["another machine", "one that is not there yet", "another verb", "a machine that stays, left for another"],
+)
+def test_a_user_on_another_machine_is_made_anew(run: Run, old: str, new: str, words: str) -> None:
+    change = user("update", "ann", {}, {})
+    change["oldState"]["inputs"]["create"], change["newState"]["inputs"]["create"] = old, new
+    done = run(digest(stack(), change))
+    assert words in lines(done)
+    assert "Users: 1 set up again." in done.out
 
 
 def test_a_user_who_is_removed_while_the_vm_is_replaced_has_his_uploads_archived(run: Run) -> None:
@@ -623,11 +643,28 @@ def test_a_changed_connection_is_warned_of_since_a_server_that_is_left_keeps_its
 )
 @pytest.mark.parametrize("op", ["create", "update"])
 def test_what_a_user_ought_not_to_have_is_warned_of(run: Run, op: str, after: Any, warning: str) -> None:
-    before = {"access": "read-only"} if op == "update" else None
+    before = {"keys": {"laptop": DESK}} if op == "update" else None
     done = run(digest(stack(), user(op, "jack", before, after)))
     assert f"{warning}: **jack**" in lines(done)
     assert "**1 warning.**" in done.out
     assert done.code == 1
+
+
+@pytest.mark.parametrize(
+    ("limited", "weaker"),
+    [
+        ({"allowFrom": ["203.0.113.0/24"]}, "from any address"),
+        ({"access": "read-only"}, "read-write"),
+        ({"quota": "5GiB"}, "without a quota"),
+    ],
+)
+def test_a_limit_that_is_taken_away_is_a_weaker_setting(run: Run, limited: Any, weaker: str) -> None:
+    done = run(digest(stack(), user("update", "jack", limited, {})))
+    assert f"A weaker setting: **jack** {weaker}" in lines(done)
+    assert done.code == 1
+    assert run(digest(stack(), user("update", "jack", {}, limited))).code == 0
+    same = user("update", "jack", {"access": "read-write"}, {})
+    assert run(digest(stack(), same)).code == 0
 
 
 @pytest.mark.parametrize("end", ["2026-12-24", "2026-11-24", "2026-12-24T23:59:00+14:00"])

@@ -128,6 +128,7 @@ def test_a_key_that_ssh_keygen_made_is_accepted(arguments, tmp_path):
     assert validate.normalise_key(public) == " ".join(public.split()[:2])
 
 
+@pytest.mark.case("C 25")
 @pytest.mark.parametrize("spelling", ["{} jack@laptop", "{}\r\n", "  {}\n", "{} two words\r\n", "\t{}"])
 def test_comment_and_white_space_around_a_key_are_dropped(spelling):
     key = keys.ed25519()
@@ -135,6 +136,7 @@ def test_comment_and_white_space_around_a_key_are_dropped(spelling):
     assert validate.normalise_key(spelling.format(key).replace(" AAAA", "\tAAAA")) == key
 
 
+@pytest.mark.case("C 18")
 @pytest.mark.parametrize("value", PRIVATE_KEYS.values(), ids=PRIVATE_KEYS)
 def test_a_private_key_is_refused_and_never_repeated(value):
     fault = refusal(validate.normalise_key, value)

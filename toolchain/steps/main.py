@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
-from . import system
+from . import system, venv
 from .ready import Ready, make_ready
 from .run import SetupError, say
 
@@ -25,12 +26,14 @@ def main(checkout: Path, arguments: list[str]) -> int:
         dest="purpose",
         choices=list(system.NEEDS),
         default="demo",
-        help="stack: what runs Pulumi; demo (the default): and what boots a disposable Debian; test: and linters",
+        help="stack: what runs Pulumi; demo (the default): and what boots a disposable Debian; test: and linters; "
+        "bench: the demo's, and what `make bench` measures against",
     )
     parser.add_argument(
         "--print-env",
         action="store_true",
-        help="print JSON on stdout: env (what to add to the environment), and the paths of pulumi and python",
+        help="print JSON on stdout: env (what to add to the environment), and the paths of pulumi, of python, and for "
+        "the bench of its own python",
     )
     options = parser.parse_args(arguments)
     try:
@@ -40,7 +43,9 @@ def main(checkout: Path, arguments: list[str]) -> int:
         return 1
     say(ready.summary)
     if options.print_env:
-        print(json.dumps({"env": ready.env, "pulumi": str(ready.pulumi), "python": str(ready.python)}))
+        programs = {"pulumi": ready.pulumi, "python": ready.python, "benchPython": ready.bench_python}
+        found = {name: str(path) for name, path in programs.items() if path is not None}
+        print(json.dumps({"env": ready.env, **found}))
     return 0
 
 
@@ -53,6 +58,8 @@ def set_up(checkout: Path, purpose: str) -> Ready:
         ready = make_ready(checkout)
         if purpose != "stack":
             system.ensure_root_fs(checkout / "sftp_jail/hosts/machine.py", ready.python)
+        if purpose == "bench":
+            ready = replace(ready, bench_python=venv.ensure_bench(checkout) / "bin/python")
     except OSError as error:
         raise SetupError(f"cannot go on: {error}") from error
     return ready

@@ -17,6 +17,8 @@ class Ready:
     python: Path
     env: dict[str, str]
     summary: str
+    bench_python: Path | None = None
+    """The interpreter of what the bench measures against, where it was asked for."""
 
 
 def make_ready(checkout: Path) -> Ready:

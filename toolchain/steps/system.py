@@ -62,6 +62,7 @@ TEST = [
     *DEMO,
     Need("shellcheck", "to check shell scripts", "shellcheck"),
     Need("chromium", "to see the timeline's page", "chromium"),
+    Need("btrfs-progs", "to give a machine a btrfs for its quotas", "mkfs.btrfs"),
     *(
         Need(package, "a client that must get into a jail, or must not", program)
         for package, program in (
@@ -71,7 +72,7 @@ TEST = [
     ),
     PerlModule("libnet-sftp-foreign-perl", "another one", "Net::SFTP::Foreign"),
 ]
-NEEDS = {"stack": STACK, "demo": DEMO, "test": TEST}
+NEEDS = {"stack": STACK, "demo": DEMO, "test": TEST, "bench": DEMO}
 
 
 def ensure(needs: list[Need]) -> None:
