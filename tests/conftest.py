@@ -22,12 +22,18 @@ RELEASES = ("bullseye", "bookworm", "trixie")
 """Every Debian that is supported."""
 
 
+ONE_JAIL = "tests/abuse"
+"""A folder whose files share a jail."""
+
+
 class ByFileAndRelease(LoadScopeScheduling):
-    """What runs one after the other where pytest-xdist has several workers: a file's tests of one Debian release."""
+    """What runs one after the other where pytest-xdist has several workers: a file's tests of one Debian release, and
+    those of all files that share a jail."""
 
     def _split_scope(self, nodeid: str) -> str:
         file, _, test = nodeid.partition("::")
-        return " ".join([file, *(release for release in RELEASES if release in test.partition("[")[2])])
+        place = ONE_JAIL if file.startswith(f"{ONE_JAIL}/") else file
+        return " ".join([place, *(release for release in RELEASES if release in test.partition("[")[2])])
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFileAndRelease:

@@ -12,8 +12,8 @@ from .difference import Difference
 FILE = "/etc/security/limits.d/sftp-jail.conf"
 
 PROCESSES = 100
-"""Two for each session, and two of systemd's for the user: some 49 sessions, of a few MiB each. Clients that upload side
-by side open ten or twenty."""
+"""Two for each session, and two of systemd's for the user: some 49 sessions, of a few MiB each. Clients that transfer
+many files side by side open ten or twenty."""
 
 LONGEST_FILE = 1 << 40
 """Bytes, holes included: what has no end takes no room, but any program for ever that reads it whole."""

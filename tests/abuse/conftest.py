@@ -1,9 +1,14 @@
-"""A jail of each Debian release for all that is tried on it in one file, and those who try it."""
+"""A jail of each Debian release for all that is tried on it, and those who try it."""
 
 import asyncio
 import contextlib
+import os
+import random
+import signal
+import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
 from typing import Any, NamedTuple, TypeVar
 
 import asyncssh
@@ -15,11 +20,18 @@ from tests.hostside.conftest import add, jailed, spec
 Result = TypeVar("Result")
 
 
-@pytest.fixture(scope="module", params=RELEASES)
+@pytest.fixture(scope="package", params=RELEASES)
 def jail(request: pytest.FixtureRequest, machines: Callable[[str], Machine]) -> Iterator[Machine]:
-    """A jail of each Debian release, as long as a file's tests are run."""
-    with jailed(machines(request.param)) as machine:
-        yield machine
+    """A jail of each Debian release, on a file system that sets no bounds of its own to a file or a directory."""
+    machine = machines(request.param)
+    machine.root("sh", "-c", "mkdir -p /sftp && mount -t tmpfs -o mode=755,nr_inodes=0 abuse /sftp")
+    try:
+        with jailed(machine):
+            # The kernel counts a uid's processes in all machines together: let nobody else have these.
+            machine.root("tee", "/sftp/state/last-id", stdin=str(random.randrange(80000, 99000)))
+            yield machine
+    finally:
+        machine.root("sh", "-c", "umount /sftp && rmdir --ignore-fail-on-non-empty /sftp")
 
 
 class User(NamedTuple):
@@ -63,14 +75,14 @@ def user(machine: Machine, name: str, folder: Path) -> Iterator[User]:
     new.remove()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def jack(jail: Machine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
-    """Somebody who is there as long as a file's tests are run."""
+    """Somebody who is there all the time."""
     with user(jail, "jack", tmp_path_factory.mktemp("jack")) as jack:
         yield jack
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def jill(jail: Machine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
     """And his neighbour."""
     with user(jail, "jill", tmp_path_factory.mktemp("jill")) as jill:
@@ -125,3 +137,21 @@ def client(user: User) -> Iterator[Client]:
     """A session of the user's."""
     with contextlib.closing(Client(user.machine, user.name, user.key)) as opened:
         yield opened
+
+
+@contextlib.contextmanager
+def idle(user: User) -> Iterator["subprocess.Popen[str]"]:
+    """A session that is open and does nothing."""
+    argv = ["sftp", *map(str, user.machine.ssh_options(user.key)), f"{user.name}@{user.machine.address}"]
+    with subprocess.Popen(argv, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, text=True, start_new_session=True) as session:
+        assert session.stdin is not None
+        assert session.stdout is not None
+        session.stdin.write("pwd\n")
+        session.stdin.flush()
+        while "/uploads" not in session.stdout.readline():
+            pass
+        try:
+            yield session
+        finally:
+            if session.poll() is None:
+                os.killpg(session.pid, signal.SIGKILL)

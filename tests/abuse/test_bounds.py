@@ -11,34 +11,20 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from subprocess import DEVNULL, PIPE
+from subprocess import PIPE
 
 import asyncssh
 import pytest
 
-from tests.abuse.conftest import Client, User, client
-from tests.conftest import MACHINE, RELEASES, Machine, until
-from tests.hostside.conftest import JAIL, jailed
+from tests.abuse.conftest import Client, User, client, idle
+from tests.conftest import MACHINE, Machine, until
+from tests.hostside.conftest import JAIL
 
 LOG = "/var/log/sftp.log"
-
-
-@pytest.fixture(scope="module", params=RELEASES)
-def jail(request: pytest.FixtureRequest, machines: Callable[[str], Machine]) -> Iterator[Machine]:
-    """A jail of each Debian release on a file system that sets no bounds of its own to a file or a directory."""
-    machine = machines(request.param)
-    machine.root("sh", "-c", "mkdir -p /sftp && mount -t tmpfs -o mode=755,nr_inodes=0 bounds /sftp")
-    try:
-        with jailed(machine):
-            # The kernel counts a uid's processes in all machines together: let nobody else have these.
-            machine.root("tee", "/sftp/state/last-id", stdin=str(random.randrange(80000, 99000)))
-            yield machine
-    finally:
-        machine.root("sh", "-c", "umount /sftp && rmdir --ignore-fail-on-non-empty /sftp")
 
 
 def assert_nobody_notices(jill: User) -> None:
@@ -112,7 +98,7 @@ def test_a_directory_of_a_million_entries_keeps_nobody_waiting(joan: User, jill:
     machine.root("python3", "-c", MANY, joan.uploads, entries)
     with client(joan) as session:
         listing = session.sftp.scandir("/uploads")
-        assert len([session(anext(listing)) for _ in range(1000)]) == 1000
+        assert len([session(listing.__anext__()) for _ in range(1000)]) == 1000
         assert_nobody_notices(jill)
     assert machine.jailctl("check").out == "no difference\n"
     assert machine.jailctl("apply-user", joan.spec({"onRemoval": "delete"})).code == 0
@@ -242,24 +228,6 @@ def test_a_flood_of_connections_that_never_log_in_keeps_nobody_out(hardened: Mac
 
 
 IMPATIENT = "Match Group sftp-only\n    ClientAliveInterval 1\n    ClientAliveCountMax 1\nMatch all\n"
-
-
-@contextmanager
-def idle(user: User) -> Iterator["subprocess.Popen[str]"]:
-    """A session that is open and does nothing."""
-    argv = ["sftp", *map(str, user.machine.ssh_options(user.key)), f"{user.name}@{user.machine.address}"]
-    with subprocess.Popen(argv, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, text=True, start_new_session=True) as session:
-        assert session.stdin is not None
-        assert session.stdout is not None
-        session.stdin.write("pwd\n")
-        session.stdin.flush()
-        while "/uploads" not in session.stdout.readline():
-            pass
-        try:
-            yield session
-        finally:
-            if session.poll() is None:
-                os.killpg(session.pid, signal.SIGKILL)
 
 
 @pytest.mark.case("A 40")

@@ -5,7 +5,6 @@ from typing import NamedTuple, Optional
 
 import asyncssh
 import pytest
-from _pytest.mark import ParameterSet
 
 from tests.abuse.conftest import Client, User, client
 from tests.conftest import Machine, until
@@ -13,7 +12,7 @@ from tests.conftest import Machine, until
 LOG = "/var/log/sftp.log"
 
 NOT_HIS = (
-    "find /sftp/jail -path '/sftp/jail/jack/uploads/*' -prune -o -printf '%p %y %m %U %G %i %s\\n'; "
+    "find /sftp/jail -path '/sftp/jail/jack/uploads/*' -prune -o -printf '%p %y %m %U %G %i\\n'; "
     "sha256sum /etc/passwd /etc/group /etc/shadow"
 )
 """A shell line that shows what jack may not change."""
@@ -72,7 +71,7 @@ def offender(whole_session: Offender) -> Iterator[Offender]:
 
 def attempt(
     case: str, words: str, method: str, refused: tuple, allowed: tuple, error: type[asyncssh.SFTPError] = DENIED
-) -> ParameterSet:
+) -> object:
     """A request, how it begins in the log, and its arguments with which it is refused, and with which it is not."""
     name = " ".join(map(str, (method, *refused)))
     return pytest.param(method, refused, allowed, error, words, marks=pytest.mark.case(case), id=name)

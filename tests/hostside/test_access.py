@@ -105,6 +105,7 @@ def test_the_account_is_open_through_the_last_day_and_not_on_the_next(debian_jai
         assert gets_in(debian_jail, jack) is open_still
 
 
+@pytest.mark.case("A 55")
 def test_the_timer_ends_the_session_of_whoever_has_no_time_left_and_of_nobody_else(
     debian_jail: Machine, jack: Key, jill: Key
 ) -> None:
@@ -170,6 +171,7 @@ def password_gets_in(machine: Machine, password: str) -> bool:
     return True
 
 
+@pytest.mark.case("A 28")
 def test_a_password_counts_from_where_its_user_may_come_and_from_nowhere_else(debian_jail: Machine, jack: Key) -> None:
     here = json.loads(call("ip", "-json", "route", "get", debian_jail.address).out)[0]["prefsrc"]
     hashed = call("openssl", "passwd", "-6", "-stdin", stdin="correct horse").out.strip()
@@ -249,6 +251,7 @@ def test_a_session_ends_when_its_user_may_do_less(debian_jail: Machine, jack: Ke
         assert_it_ends(jail, his)
 
 
+@pytest.mark.case("A 55")
 def test_a_session_ends_with_its_key_and_not_when_a_key_is_added(debian_jail: Machine, jack: Key, jill: Key) -> None:
     jail = debian_jail
     add(jail, "jack", laptop=jack)

@@ -1,4 +1,4 @@
-"""jailctl on a real Debian 13: what a user may do, what he may not, and what the administrator never notices."""
+"""jailctl on a real Debian 13: what a user may do, and what the administrator never notices."""
 
 import json
 import subprocess
@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.conftest import Done, Key, Machine, call
+from tests.conftest import Done, Key, Machine
 from tests.hostside.conftest import JAIL, OWNER, add, spec
 
 ED25519 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKmqGQdRqO14agWxLuqhyPKNh2yGfAugpSZlQRmAea8N"
@@ -22,50 +22,6 @@ def test_user_can_upload_list_rename_and_remove(jail: Machine, jack: Key) -> Non
     done = jail.sftp("jack", jack, "put /etc/hostname a", "ls", "rename a b", "rm b", "put /etc/hostname c")
     assert done.code == 0, done
     assert jail.root("stat", "-c", "%U %G", "/sftp/jail/jack/uploads/c").split() == ["jack", "sftp-only"]
-
-
-def test_a_user_cannot_log_in_with_another_users_key(jail: Machine, jack: Key, jill: Key) -> None:
-    add(jail, "jack", laptop=jack)
-    add(jail, "jill", laptop=jill)
-    assert jail.sftp("jill", jill, "ls").code == 0
-    done = jail.sftp("jack", jill, "ls")
-    assert done.code != 0
-    assert "Permission denied" in done.err
-
-
-@pytest.mark.parametrize("command", ["-mkdir /x", "-chmod 777 /", "-rename /uploads /u", "-rm /dev/log"])
-def test_a_user_cannot_change_what_is_roots(jail: Machine, jack: Key, command: str) -> None:
-    add(jail, "jack", laptop=jack)
-    before = jail.root("find", "/sftp/jail", "-printf", "%p %m %u %i\n")
-    done = jail.sftp("jack", jack, command, "put /etc/hostname still-here")
-    assert done.code == 0, done
-    jail.root("rm", "/sftp/jail/jack/uploads/still-here")
-    assert jail.root("find", "/sftp/jail", "-printf", "%p %m %u %i\n") == before
-
-
-def test_a_user_gets_no_shell_and_the_administrator_does(jail: Machine, jack: Key) -> None:
-    add(jail, "jack", laptop=jack)
-    assert "uid=" not in jail.ssh("jack", jack, "id").out
-    assert "uid=1000(admin)" in jail.ssh("admin", jail.admin_key, "id").out
-
-
-def test_a_user_sees_neither_the_host_nor_another_jail(jail: Machine, jack: Key, jill: Key) -> None:
-    add(jail, "jack", laptop=jack)
-    add(jail, "jill", laptop=jill)
-    assert jail.sftp("jill", jill, "put /etc/hostname secret").code == 0
-    for path in ("/etc/passwd", "/sftp/jail/jill/uploads/secret", "../../jill/uploads/secret"):
-        assert jail.sftp("jack", jack, f"get {path} /dev/null").code != 0
-    assert jail.sftp("jill", jill, "get secret /dev/null").code == 0
-
-
-def test_a_user_gets_no_tunnel_and_the_administrator_does(jail: Machine, jack: Key) -> None:
-    add(jail, "jack", laptop=jack)
-    target = ["-W", "127.0.0.1:22"]
-    to = jail.address
-    refused = call("ssh", *jail.ssh_options(jack), *target, f"jack@{to}")
-    allowed = call("ssh", *jail.ssh_options(jail.admin_key), *target, f"admin@{to}", stdin="x\n")
-    assert "SSH-2.0" not in refused.out
-    assert "SSH-2.0" in allowed.out
 
 
 def test_every_operation_is_logged_under_the_users_name(jail: Machine, jack: Key) -> None:

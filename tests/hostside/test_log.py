@@ -63,6 +63,7 @@ def fingerprint(key: Key) -> str:
     ).stdout.split()[1]
 
 
+@pytest.mark.case("A 57")
 def test_every_operation_is_a_line_with_time_name_and_process(server: Machine, jack: Key) -> None:
     done = server.sftp(
         *("jack", jack, "put /etc/hostname a", "rename a b", "ln -s b c", "chmod 600 b", "mkdir d", "rmdir d"),
@@ -120,6 +121,7 @@ def test_a_refused_key_and_an_unknown_one_are_in_the_log_with_their_address(serv
     assert not any("for admin " in line for line in lines(server)), "nobody else's logins are here"
 
 
+@pytest.mark.case("A 58")
 def test_a_local_account_cannot_forge_a_line(server: Machine, jack: Key) -> None:
     before = len(lines(server))
     forged = "Accepted publickey for jack from 192.0.2.66 port 1 ssh2: ED25519 SHA256:forged"
@@ -146,18 +148,22 @@ def test_a_local_account_cannot_forge_a_line(server: Machine, jack: Key) -> None
     assert [line.split()[1:3] for line in new] == [["uid:1000", "sshd[1]:"]]
 
 
+def hostile(case: str, what: str, name: bytes, shown: str) -> object:
+    """A name of a file, and how the log shows it."""
+    return pytest.param(name, shown, marks=pytest.mark.case(case), id=what)
+
+
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
-        (b"two\nlines", r"/uploads/two\nlines"),
-        (b"\x1b[31mred\x07", r"/uploads/\033[31mred\a"),
-        (b'a" flags READ mode 0666', '/uploads/a" flags READ mode 0666"'),
-        (b"caf\xe9", r"/uploads/caf\351"),
-        (b"-rf", "/uploads/-rf"),
-        (b"*", "/uploads/*"),
-        (b"x" * 240, "x" * 240),
+        hostile("A 43", "a newline", b"two\nlines", r"/uploads/two\nlines"),
+        hostile("A 44", "escapes", b"\x1b[31mred\x07", r"/uploads/\033[31mred\a"),
+        hostile("A 45", "a quote", b'a" flags READ mode 0666', '/uploads/a" flags READ mode 0666"'),
+        pytest.param(b"x" * 240, "x" * 240, id="a long name"),
+        hostile("A 47", "not UTF-8", b"caf\xe9", r"/uploads/caf\351"),
+        hostile("A 48", "-rf", b"-rf", "/uploads/-rf"),
+        hostile("A 48", "a star", b"*", "/uploads/*"),
     ],
-    ids=["a newline", "escapes", "a quote", "not UTF-8", "-rf", "a star", "a long name"],
 )
 def test_a_hostile_file_name_stays_within_its_line(server: Machine, jack: Key, name: bytes, shown: str) -> None:
     import asyncio

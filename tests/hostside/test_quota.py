@@ -127,6 +127,7 @@ def big(tmp_path: Path) -> str:
     return str(path)
 
 
+@pytest.mark.case("A 32")
 def test_who_fills_his_quota_is_told_and_can_go_on_when_he_has_removed_something(server: Server, big: str) -> None:
     server.add("24MiB")
     server.add(username="jill")
@@ -152,6 +153,7 @@ def test_who_fills_his_quota_is_told_and_can_go_on_when_he_has_removed_something
     assert server.check().startswith("no difference\njack: ")
 
 
+@pytest.mark.case("A 33")
 def test_empty_files_count_too_and_who_has_no_room_for_one_more_can_remove_them(server: Server) -> None:
     server.add("16MiB")
     program = """
@@ -173,6 +175,7 @@ except OSError as error:
     assert server.sftp("put /etc/hostname one-more", "ls f0").code == 0
 
 
+@pytest.mark.case("A 34")
 def test_a_file_that_is_all_hole_is_bounded_and_who_makes_one_loses_his_session_alone(server: Server) -> None:
     server.add("16MiB")
     server.add("16MiB", username="jill")
@@ -210,6 +213,7 @@ def test_removal_archives_what_a_full_quota_holds_and_nothing_is_left(server: Se
     assert "/sftp/jail" not in server.machine.root("findmnt", "--output=TARGET")
 
 
+@pytest.mark.case("A 35", "A 42")
 @on_trixie
 def test_removal_copes_with_a_tree_deeper_than_any_path_and_a_directory_of_100000(server: Server) -> None:
     server.add("64MiB" if server.kind == "btrfs" else None)
@@ -239,6 +243,7 @@ def test_uploads_that_are_to_be_kept_are_kept_unpacked_and_count_no_more(server:
     server.machine.root("sh", "-c", "cd /sftp/archive/jack-* && head -c 20000000 /dev/zero > more && sync")
 
 
+@pytest.mark.case("A 49")
 @with_loop
 def test_what_is_uploaded_into_a_file_system_of_ones_own_is_neither_program_nor_device(server: Server) -> None:
     server.add("16MiB")

@@ -38,6 +38,11 @@ NAMES = {
 }
 
 
+def empty_log(machine: Machine) -> None:
+    """Nothing of what the tests before have done, rotated or not."""
+    machine.root("sh", "-c", f"rm -f {LOG}.*; truncate --size=0 {LOG}")
+
+
 def story(machine: Machine, *words: str) -> list[dict[str, Any]]:
     """What `jailctl timeline` tells, an object an event."""
     out = machine.root("/usr/local/sbin/jailctl", "timeline", "--format", "jsonl", *words)
@@ -64,11 +69,12 @@ async def handle(address: str, key: Key, data: bytes) -> None:
             await sftp.remove(b"/uploads/renamed")
 
 
+@pytest.mark.case("A 43", "A 44", "A 45", "A 46", "A 47", "A 48")
 def test_every_operation_is_told_once_under_the_right_user_whatever_the_file_is_called(
     debian_jail: Machine, jack: Key, jill: Key
 ) -> None:
     machine = debian_jail
-    machine.root("truncate", "--size=0", LOG)
+    empty_log(machine)
     add(machine, "jack", laptop=jack)
     add(machine, "jill", laptop=jill)
     assert machine.sftp("jill", jill, "put /etc/hostname hers").code == 0
@@ -117,7 +123,7 @@ def test_a_session_has_the_key_that_opened_it_and_jailctl_says_who_granted_it(
     debian_jail: Machine, jack: Key, jill: Key
 ) -> None:
     machine = debian_jail
-    machine.root("truncate", "--size=0", LOG)
+    empty_log(machine)
     add(machine, "jack", laptop=jack, phone=jill)
     stranger_refused = machine.sftp("jack", machine.admin_key, "ls").code
     assert stranger_refused != 0
@@ -164,7 +170,7 @@ def test_a_session_has_the_key_that_opened_it_and_jailctl_says_who_granted_it(
 
 def test_at_info_a_denial_is_told_and_said_to_be_no_certain_answer(jail: Machine, jack: Key) -> None:
     assert jail.jailctl("apply-jail", {**JAIL, "logLevel": "INFO"}).code == 0
-    jail.root("truncate", "--size=0", LOG)
+    empty_log(jail)
     add(jail, "jack", laptop=jack)
     assert jail.sftp("jack", jack, "-mkdir /x", "put /etc/hostname a").code == 0
     [denied] = [event for event in story(jail, "--user", "jack") if event["path"] == "/x"]
@@ -179,7 +185,7 @@ def test_at_info_a_denial_is_told_and_said_to_be_no_certain_answer(jail: Machine
 def test_the_story_goes_through_rotations_and_on_when_the_jail_is_gone(trixie: Machine, jack: Key) -> None:
     trixie.install()
     assert trixie.jailctl("apply-jail", JAIL).code == 0
-    trixie.root("sh", "-c", f"rm -f {LOG}.*; truncate --size=0 {LOG}")
+    empty_log(trixie)
     add(trixie, "jack", laptop=jack)
     for number in range(4):
         assert trixie.sftp("jack", jack, f"put /etc/hostname {number}").code == 0

@@ -40,7 +40,10 @@ class Certificates(Need):
 
 class PerlModule(Need):
     def met(self) -> bool:
-        return subprocess.run(["perl", f"-M{self.program}", "-e1"], capture_output=True, check=False).returncode == 0
+        perl = shutil.which("perl")
+        return (
+            perl is not None and subprocess.run([perl, f"-M{self.program}", "-e1"], capture_output=True).returncode == 0
+        )
 
 
 STACK = [
