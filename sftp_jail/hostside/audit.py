@@ -8,17 +8,15 @@ What sshd says of the users is in the same file (`rsyslog`), and what jailctl do
 
 import json
 import os
-import shutil
 import socket
 from collections.abc import Iterator, Mapping
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import Optional
 
 from . import canary, chroot, files, notes, services, siem, state
 from .difference import Difference, refusal
 from .failure import Failure
-from .process import run, succeeds
+from .process import installed, run, succeeds
 from .rsyslog import (
     CONFIG,
     CONFIG_FOLDER,
@@ -40,7 +38,7 @@ UNITS_OF_OURS = (SOCKET_UNIT, SERVICE)
 
 def differences(jail: Jail) -> Iterator[Difference]:
     """An rsyslogd of ours listening at the jails' socket, now and after a boot."""
-    if shutil.which("rsyslogd", path="/usr/sbin:/usr/bin:/sbin:/bin") is None:
+    if not installed("rsyslogd"):
         failure = Failure("rsyslog is not installed, so nothing would be logged", "Install it: apt-get install rsyslog")
         yield refusal("rsyslog", "not installed", "installed", failure)
     yield from files.directory_differences(FOLDER, 0o700)
@@ -92,7 +90,7 @@ def removal_differences() -> Iterator[Difference]:
         yield Difference(f"log, {', '.join(sorted(there))}", "there", "gone", lambda: _remove(there))
     yield from files.empty_directory_differences(CONFIG_FOLDER)
     if os.path.lexists(WORK):
-        yield Difference(WORK, "there", "gone", lambda: shutil.rmtree(WORK))
+        yield Difference(WORK, "there", "gone", lambda: files.remove_tree(WORK))
     for marker in filter(services.is_marked, (SERVICE, SOCKET_UNIT, NAMES_PENDING)):
         yield Difference(f"log, {marker}", "to be loaded", "gone", partial(services.clear, marker))
     yield from files.file_differences(NAMES, None)
@@ -202,7 +200,7 @@ def _link(link: str) -> None:
     if not os.path.exists(SOCKET):
         raise Failure(f"{SOCKET} is missing, so nothing would be logged", f"See: systemctl status {SOCKET_UNIT}")
     temporary = f"{link}.new"
-    Path(temporary).unlink(missing_ok=True)
+    files.discard(temporary)
     os.link(SOCKET, temporary)
     os.rename(temporary, link)
 
@@ -229,5 +227,5 @@ def _write_names(names: Mapping[str, str]) -> None:
 
 def _load_names() -> None:
     # Down is not our fault to report here; what rsyslog reads when it starts is the new table.
-    succeeds("systemctl", "kill", "--signal=HUP", "--kill-who=main", SERVICE)
+    services.hang_up(SERVICE)
     services.clear(NAMES_PENDING)

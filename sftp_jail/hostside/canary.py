@@ -3,12 +3,10 @@
 import contextlib
 import os
 import re
-import secrets
 import socket
 import struct
 import syslog
 import time
-from pathlib import Path
 from typing import Optional
 
 from . import files, notes
@@ -80,8 +78,8 @@ def sing() -> None:
     """Send a canary to the jails' socket and another one to the journal, from where sshd's lines come; `Failure` with
     the reason unless both arrive."""
     log = Log()
-    line = notes.note("canary", token=secrets.token_hex(8))
-    by_journal = notes.note("canary", token=secrets.token_hex(8))
+    line = notes.note("canary", token=os.urandom(8).hex())
+    by_journal = notes.note("canary", token=os.urandom(8).hex())
     _send(line)
     syslog.openlog("jailctl", syslog.LOG_PID, syslog.LOG_AUTHPRIV)
     syslog.syslog(syslog.LOG_INFO, by_journal)
@@ -146,7 +144,7 @@ def _reason(error: Optional[OSError]) -> tuple[str, str]:
     profile = _profile(main)
     if profile:
         return f"the AppArmor profile {profile} confines rsyslogd", "See what it denied: journalctl -k -g apparmor"
-    if not Path(LOG).is_file() and os.path.lexists(LOG):
+    if not os.path.isfile(LOG) and os.path.lexists(LOG):
         return f"{LOG} is no file", "Move away what is there"
     return f"nobody knows why{_last_words()}", f"See: journalctl -u {SERVICE}"
 
@@ -154,8 +152,8 @@ def _reason(error: Optional[OSError]) -> tuple[str, str]:
 def _profile(pid: str) -> str:
     """The AppArmor profile of a process, with its mode; empty where none confines it."""
     for name in ("apparmor/current", "current"):
-        with contextlib.suppress(OSError):
-            text = Path(f"/proc/{pid}/attr/{name}").read_text().strip("\0\n ")
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/attr/{name}") as profile:
+            text = profile.read().strip("\0\n ")
             return "" if text == "unconfined" or "complain" in text else text
     return ""
 
