@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Callable
 
-from . import chroot, files, manifest, state
+from . import chroot, files, state
 from .difference import Difference
 from .process import run
 from .state import User
@@ -63,6 +63,8 @@ def _keep(user: User, path: str) -> None:
 
 
 def _archive(user: User, path: str) -> None:
+    from . import manifest
+
     # tar(1) rather than tarfile: it keeps holes, and copes with trees deeper than PATH_MAX.
     stem = path[: -len(".tar")]
     partial = f"{path}.partial"

@@ -12,18 +12,16 @@ import grp
 import json
 import os
 import re
-import shutil
 import socket
 import time
 from collections.abc import Iterator, Mapping
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import Optional
 
 from . import canary, chroot, files, notes, services, siem, state
 from .difference import Difference, refusal
 from .failure import Failure
-from .process import run, succeeds
+from .process import installed, run, succeeds
 from .rsyslog import (
     CONFIG,
     CONFIG_FOLDER,
@@ -48,7 +46,7 @@ ROTATION = re.compile(r"(\.[0-9]+(\.gz)?)?")
 
 def differences(jail: Jail) -> Iterator[Difference]:
     """An rsyslogd of ours listening at the jails' socket, now and after a boot."""
-    if shutil.which("rsyslogd", path="/usr/sbin:/usr/bin:/sbin:/bin") is None:
+    if not installed("rsyslogd"):
         failure = Failure(
             "rsyslog is not installed, so nothing would be logged", "Install it", "sudo apt-get install rsyslog"
         )
@@ -99,7 +97,7 @@ def _make_log() -> None:
     """A new log, and rsyslogd opens it: it would go on with what it has open, even where that has no name any more."""
     with contextlib.suppress(FileExistsError):
         os.close(os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640))
-    _hang_up()
+    services.hang_up(SERVICE)
 
 
 def _install(changed: dict[str, Optional[str]]) -> None:
@@ -131,7 +129,7 @@ def removal_differences() -> Iterator[Difference]:
         yield Difference(f"log, {', '.join(sorted(there))}", "there", "gone", lambda: _remove(there))
     yield from files.empty_directory_differences(CONFIG_FOLDER)
     if os.path.lexists(WORK):
-        yield Difference(WORK, "there", "gone", lambda: shutil.rmtree(WORK))
+        yield Difference(WORK, "there", "gone", lambda: files.remove_tree(WORK))
     for marker in filter(services.is_marked, (SERVICE, SOCKET_UNIT, NAMES_PENDING)):
         yield Difference(f"log, {marker}", "to be loaded", "gone", partial(services.clear, marker))
     yield from files.file_differences(NAMES, None)
@@ -243,7 +241,7 @@ def _link(link: str) -> None:
     if not os.path.exists(SOCKET):
         raise Failure(f"{SOCKET} is missing, so nothing would be logged", f"See: systemctl status {SOCKET_UNIT}")
     temporary = f"{link}.new"
-    Path(temporary).unlink(missing_ok=True)
+    files.discard(temporary)
     os.link(SOCKET, temporary)
     os.rename(temporary, link)
 
@@ -269,11 +267,5 @@ def _write_names(names: Mapping[str, str]) -> None:
 
 
 def _load_names() -> None:
-    _hang_up()
+    services.hang_up(SERVICE)
     services.clear(NAMES_PENDING)
-
-
-def _hang_up() -> None:
-    """Have rsyslogd open its files anew, those that it reads and those that it writes."""
-    # Down is not our fault to report here; when it starts, it opens them.
-    succeeds("systemctl", "kill", "--signal=HUP", "--kill-who=main", SERVICE)

@@ -3,12 +3,10 @@
 import contextlib
 import os
 import re
-import secrets
 import socket
 import struct
 import syslog
 import time
-from pathlib import Path
 from typing import Optional
 
 from . import files, notes
@@ -81,8 +79,8 @@ def sing() -> None:
     """Send a canary to the jails' socket and another one to the journal, from where sshd's lines come; `Failure` with
     the reason unless both arrive."""
     log = Log()
-    line = notes.note("canary", token=secrets.token_hex(8))
-    by_journal = notes.note("canary", token=secrets.token_hex(8))
+    line = notes.note("canary", token=os.urandom(8).hex())
+    by_journal = notes.note("canary", token=os.urandom(8).hex())
     _send(line)
     syslog.openlog("jailctl", syslog.LOG_PID, syslog.LOG_AUTHPRIV)
     syslog.syslog(syslog.LOG_INFO, by_journal)
@@ -150,7 +148,7 @@ def _reason(error: Optional[OSError]) -> tuple[str, str, str]:
     profile = _profile(main)
     if profile:
         return f"the AppArmor profile {profile} confines rsyslogd", "See what it denied", "journalctl -k -g apparmor"
-    if not Path(LOG).is_file() and os.path.lexists(LOG):
+    if not os.path.isfile(LOG) and os.path.lexists(LOG):
         return f"{LOG} is no file", "Move away what is there", files.move_away(LOG)
     other = _other_file(main)
     if other:
@@ -160,7 +158,7 @@ def _reason(error: Optional[OSError]) -> tuple[str, str, str]:
 
 def _other_file(pid: str) -> str:
     """What was the log, and is not any more, and is open in a process all the same."""
-    for fd in Path(f"/proc/{pid}/fd").iterdir():
+    for fd in os.scandir(f"/proc/{pid}/fd"):
         with contextlib.suppress(OSError):
             path = os.readlink(fd)
             if path.startswith(LOG) and not (os.path.exists(LOG) and os.path.samefile(fd, LOG)):
@@ -171,8 +169,8 @@ def _other_file(pid: str) -> str:
 def _profile(pid: str) -> str:
     """The AppArmor profile of a process, with its mode; empty where none confines it."""
     for name in ("apparmor/current", "current"):
-        with contextlib.suppress(OSError):
-            text = Path(f"/proc/{pid}/attr/{name}").read_text().strip("\0\n ")
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/attr/{name}") as profile:
+            text = profile.read().strip("\0\n ")
             return "" if text == "unconfined" or "complain" in text else text
     return ""
 

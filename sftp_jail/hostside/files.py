@@ -4,9 +4,7 @@ import contextlib
 import os
 import shlex
 import stat
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Optional
 
 from .difference import REPAIR, Difference, refusal
@@ -19,7 +17,8 @@ UNFINISHED = ".sftp-jail-"
 def read(path: str) -> Optional[str]:
     """The file's text, or None where there is none; bytes that are not UTF-8 survive a write back."""
     try:
-        return Path(path).read_text(encoding="utf-8", errors="surrogateescape")
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
     except FileNotFoundError:
         return None
 
@@ -37,7 +36,8 @@ def write(path: str, text: str, mode: Optional[int] = None) -> None:
         mode = stat.S_IMODE(before.st_mode) if before else 0o644
     folder = os.path.dirname(path)
     sweep(folder)
-    fd, temporary = tempfile.mkstemp(prefix=f"{UNFINISHED}{os.getpid()}-", dir=folder)
+    temporary = f"{folder}/{UNFINISHED}{os.getpid()}-{os.urandom(8).hex()}"
+    fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         with open(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
@@ -57,15 +57,28 @@ def remove(path: str) -> None:
     """Remove the file if it is there."""
     folder = os.path.dirname(path)
     sweep(folder)
-    Path(path).unlink(missing_ok=True)
+    discard(path)
     sync(folder)
+
+
+def discard(path: str) -> None:
+    """Remove the file if it is there, with no regard to a power cut."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def remove_tree(path: str) -> None:
+    """Remove a directory of root's with all that is in it."""
+    from shutil import rmtree
+
+    rmtree(path)
 
 
 def sweep(folder: str) -> None:
     """Remove from the folder what a run that was killed had begun to write."""
     for name in os.listdir(folder):
         if name.startswith(UNFINISHED) and not os.path.exists(f"/proc/{name[len(UNFINISHED) :].split('-')[0]}"):
-            Path(folder, name).unlink(missing_ok=True)
+            discard(f"{folder}/{name}")
 
 
 def put(texts: dict[str, Optional[str]]) -> None:

@@ -5,14 +5,13 @@ blocks. Whatever is uploaded there is neither a program nor a device nor does it
 """
 
 import os
-import shutil
 from collections.abc import Iterator
 from typing import Optional
 
 from . import files, state
 from .difference import Difference, refusal
 from .failure import Failure
-from .process import ENVIRONMENT, run, succeeds
+from .process import installed, run, succeeds
 
 SERVICE = "sftp-jail-quota.service"
 UNIT = f"/etc/systemd/system/{SERVICE}"
@@ -66,7 +65,7 @@ def _remove_unit() -> None:
 
 def objection() -> Optional[Failure]:
     """Why there can be no such quotas here; None if there can."""
-    if shutil.which(MKFS, path=ENVIRONMENT["PATH"]) is None:
+    if not installed(MKFS):
         return Failure(f"quotas: loop needs the program {MKFS}", "Install it", "sudo apt-get install e2fsprogs")
     try:
         # Loads the kernel's module, where that is not built in (modprobe(8), static device nodes).

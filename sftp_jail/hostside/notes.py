@@ -26,14 +26,16 @@ URL; `-` is none). A reader takes the words that he knows and skips the others. 
 """
 
 import base64
-import hashlib
 import json
+import re
 from typing import Any, Optional
-from urllib.parse import quote
 
 from .state import Jail, User
 
 Note = str
+
+SAFE = "/:+=@,._~-"
+PLAIN = re.compile(f"[A-Za-z0-9{SAFE}]+")
 
 
 def note(event: str, **values: object) -> Note:
@@ -45,12 +47,18 @@ def _written(value: object) -> str:
     if value is None:
         return "-"
     text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), sort_keys=True)
-    return quote(text, safe="/:+=@,._~-") or "%"
+    if PLAIN.fullmatch(text):
+        return text
+    from urllib.parse import quote
+
+    return quote(text, safe=SAFE) or "%"
 
 
 def fingerprint(key: str) -> str:
     """`SHA256:...` of a key `type blob`, as sshd and `ssh-keygen -l` write it."""
-    digest = hashlib.sha256(base64.b64decode(key.split()[1])).digest()
+    from hashlib import sha256
+
+    digest = sha256(base64.b64decode(key.split()[1])).digest()
     return f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
 
 

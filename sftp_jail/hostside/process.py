@@ -41,6 +41,13 @@ def run(*argv: str, stdin: str = "", timeout: Optional[float] = TIMEOUT) -> str:
     return done.stdout
 
 
+def installed(name: str) -> bool:
+    """Whether there is such a tool."""
+    from shutil import which
+
+    return which(name, path=ENVIRONMENT["PATH"]) is not None
+
+
 def succeeds(*argv: str) -> bool:
     """Whether the tool exits with 0."""
     try:

@@ -1,10 +1,8 @@
 """The unit that sends the log on to a receiver of the operator's (`forward`), where the spec names one."""
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Optional
 
 from . import files, services
@@ -32,7 +30,10 @@ def texts(siem: Optional[dict[str, Any]]) -> dict[str, Optional[str]]:
 
 def unit_text() -> str:
     """The unit. It is another one when the program is, so that an upgrade restarts it."""
-    version = hashlib.sha256(Path(__file__).with_name("forward.py").read_bytes()).hexdigest()[:12]
+    from hashlib import sha256
+
+    with open(f"{os.path.dirname(__file__)}/forward.py", "rb") as program:
+        version = sha256(program.read()).hexdigest()[:12]
     return f"""\
 {WRITTEN}[Unit]
 Description=Log of the jailed SFTP users, sent on

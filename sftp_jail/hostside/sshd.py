@@ -8,11 +8,8 @@ import contextlib
 import fnmatch
 import os
 import re
-import shutil
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import NamedTuple, Optional
 
 from . import chroot, confirm, files, hardening, keys, lock, services
@@ -131,17 +128,17 @@ def wanted(jail: Optional[Jail], criteria: Criteria = BY_GROUP) -> dict[str, Opt
     own = {path: _without_us(files.read(path) or "") for path in _files() if path not in OURS}
     if jail is None:
         return {DROP_IN: None, **own}
-    subsystem = any(SUBSYSTEM_LINE.search(text) for text in own.values())
+    subsystem = any(re.search(SUBSYSTEM_LINE, text) for text in own.values())
     texts: dict[str, Optional[str]] = {DROP_IN: drop_in(jail, criteria, subsystem=not subsystem)}
-    texts.update((path, SUBSYSTEM_LINE.sub(rf"{BEFORE}\g<0>\n{SUBSYSTEM}", text)) for path, text in own.items())
+    texts.update((path, re.sub(SUBSYSTEM_LINE, rf"{BEFORE}\g<0>\n{SUBSYSTEM}", text)) for path, text in own.items())
     if not _includes_drop_in(own[CONFIG]):
         texts[CONFIG] = f"{ADDED}\nInclude {DROP_IN}\n{texts[CONFIG]}"
     return texts
 
 
-SUBSYSTEM_LINE = re.compile(r"^[ \t]*Subsystem[ \t]+sftp[ \t].*$", re.MULTILINE | re.IGNORECASE)
-INCLUDE_LINE = re.compile(r"^[ \t]*Include[ \t]+(.*)$", re.MULTILINE | re.IGNORECASE)
-MATCH_LINE = re.compile(r"^[ \t]*Match[ \t]", re.MULTILINE | re.IGNORECASE)
+SUBSYSTEM_LINE = r"(?mi)^[ \t]*Subsystem[ \t]+sftp[ \t].*$"
+INCLUDE_LINE = r"(?mi)^[ \t]*Include[ \t]+(.*)$"
+MATCH_LINE = r"(?mi)^[ \t]*Match[ \t]"
 
 
 def _without_us(text: str) -> str:
@@ -151,13 +148,14 @@ def _without_us(text: str) -> str:
 
 
 def _files() -> list[str]:
-    return [*sorted(str(path) for path in Path(FOLDER).glob("*.conf")), CONFIG]
+    names = os.listdir(FOLDER) if os.path.isdir(FOLDER) else []
+    return [*sorted(f"{FOLDER}/{name}" for name in names if name.endswith(".conf")), CONFIG]
 
 
 def _includes_drop_in(config: str) -> bool:
     """Whether the file includes the drop-in for everybody, before any Match."""
-    everybody = MATCH_LINE.split(config)[0]
-    patterns = [pattern.strip('"') for line in INCLUDE_LINE.findall(everybody) for pattern in line.split()]
+    everybody = re.split(MATCH_LINE, config)[0]
+    patterns = [pattern.strip('"') for line in re.findall(INCLUDE_LINE, everybody) for pattern in line.split()]
     return any(fnmatch.fnmatch(DROP_IN, os.path.join("/etc/ssh", pattern)) for pattern in patterns)
 
 
@@ -295,23 +293,22 @@ def test(config: str = CONFIG) -> None:
 @contextlib.contextmanager
 def _candidate(texts: dict[str, Optional[str]]) -> Iterator[str]:
     """A copy of sshd's configuration with these texts in it, to be asked before any file of the real one changes."""
-    folder = tempfile.mkdtemp(prefix="sftp-jail-", dir="/run")
-    try:
-        copy = Path(folder, "sshd_config.d")
-        copy.mkdir()
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory(prefix="sftp-jail-", dir="/run") as folder:
+        copy = f"{folder}/sshd_config.d"
+        os.mkdir(copy)
         current = {path: files.read(path) for path in _files()}
         for path, text in {**current, **texts}.items():
             if text is None:
                 continue
-            text = INCLUDE_LINE.sub(
-                lambda line: re.sub(rf"({FOLDER}|(?<=\s)sshd_config\.d)/", f"{copy}/", line[0]), text
+            text = re.sub(
+                INCLUDE_LINE, lambda line: re.sub(rf"({FOLDER}|(?<=\s)sshd_config\.d)/", f"{copy}/", line[0]), text
             )
-            Path(folder if path == CONFIG else copy, os.path.basename(path)).write_text(
-                text, encoding="utf-8", errors="surrogateescape"
-            )
+            place = f"{folder if path == CONFIG else copy}/{os.path.basename(path)}"
+            with open(place, "w", encoding="utf-8", errors="surrogateescape") as file:
+                file.write(text)
         yield f"{folder}/sshd_config"
-    finally:
-        shutil.rmtree(folder)
 
 
 def effective(username: str, config: str = CONFIG, address: str = "127.0.0.1") -> dict[str, list[str]]:
@@ -328,7 +325,7 @@ def _check_administrators(candidate: str) -> None:
     """The administrator's and root's settings as they were, but for the hardening, old and new."""
     ours = {"subsystem"}
     for path in (DROP_IN, f"{candidate}.d/{os.path.basename(DROP_IN)}"):
-        everybody = MATCH_LINE.split(files.read(path) or "")[0]
+        everybody = re.split(MATCH_LINE, files.read(path) or "")[0]
         ours.update(line.split()[0].lower() for line in everybody.splitlines() if line[:1] not in ("", "#"))
     for name in {os.environ.get("SUDO_USER", "root"), "root"}:
         before, after = effective(name), effective(name, candidate)
