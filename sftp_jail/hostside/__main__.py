@@ -42,8 +42,7 @@ def jail_differences(jail: Jail) -> Iterator[Difference]:
     yield from audit.differences(jail)
     yield from expiry.differences(wanted=True)
     yield from confirm.differences()
-    # On a machine that is new to the jails, they have records and no accounts yet.
-    yield from sshd.differences(jail, [user for user in state.users() if accounts.entry(user) is not None])
+    yield from sshd.differences(jail, accounts.sound)
     yield from sshd.address_differences(user for user in state.users() if not user.pending)
     for user in state.users():
         if user.removing:
@@ -80,7 +79,7 @@ def jail_removal_differences() -> Iterator[Difference]:
     """The host without a jail: users first, so that nobody is left when sshd no longer jails them."""
     for user in state.users():
         yield from user_removal_differences(user)
-    yield from sshd.differences(None, [])
+    yield from sshd.differences(None, list)
     yield from confirm.removal_differences()
     yield from expiry.differences(wanted=False)
     yield from audit.removal_differences()

@@ -9,11 +9,10 @@ import fnmatch
 import os
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional
 
 from . import chroot, confirm, files, hardening, keys, lock, services
 from .accounts import ACCESS_GROUPS, GROUP, PASSWORD_GROUP, further_groups
@@ -158,8 +157,8 @@ def _includes_drop_in(config: str) -> bool:
     return any(fnmatch.fnmatch(DROP_IN, os.path.join("/etc/ssh", pattern)) for pattern in patterns)
 
 
-def differences(jail: Optional[Jail], users: list[User]) -> Iterator[Difference]:
-    """sshd's files as wanted, and loaded."""
+def differences(jail: Optional[Jail], users: Callable[[], list[User]]) -> Iterator[Difference]:
+    """sshd's files as wanted, and loaded; nothing is loaded that would not jail one of `users`."""
     texts = wanted(jail)
     changed = {path: text for path, text in texts.items() if files.read(path) != text}
     if changed:
@@ -203,7 +202,7 @@ def _install_addresses(text: Optional[str]) -> None:
         services.install(services.SSHD, {ADDRESSES: text}, test, load)
 
 
-def _install(texts: dict[str, Optional[str]], jail: Optional[Jail], users: list[User]) -> None:
+def _install(texts: dict[str, Optional[str]], jail: Optional[Jail], users: Callable[[], list[User]]) -> None:
     test()
     _require_loaded()
     with _candidate(texts) as candidate:
@@ -219,7 +218,7 @@ def _install(texts: dict[str, Optional[str]], jail: Optional[Jail], users: list[
     def check() -> None:
         test()
         if jail is not None:
-            for user in users:
+            for user in users():
                 _check(user, jail)
 
     confirm.install(jail, list(texts), lambda: services.install(services.SSHD, texts, check, load))
@@ -278,7 +277,10 @@ def test(config: str = CONFIG) -> None:
 @contextlib.contextmanager
 def _candidate(texts: dict[str, Optional[str]]) -> Iterator[str]:
     """A copy of sshd's configuration with these texts in it, to be asked before any file of the real one changes."""
-    folder = tempfile.mkdtemp(prefix="sftp-jail-", dir="/run")
+    # Always the same, so that a run that was killed leaves no more than one.
+    folder = "/run/sftp-jail-candidate"
+    shutil.rmtree(folder, ignore_errors=True)
+    os.mkdir(folder, 0o700)
     try:
         copy = Path(folder, "sshd_config.d")
         copy.mkdir()

@@ -17,6 +17,8 @@ def type_it(machine: Machine, command: str) -> None:
 
 TAMPERINGS = {
     "chmod 0777 /sftp": "/sftp",
+    "chmod g+w /sftp/jail": "/sftp/jail",
+    "rm -r /sftp/jail/jack": "/sftp/jail/jack",
     "chmod 0775 /sftp/jail/jack": "/sftp/jail/jack",
     "chown jack /sftp/jail/jack/uploads/..": "/sftp/jail/jack",
     "chmod 02777 /sftp/jail/jack/uploads": "/sftp/jail/jack/uploads",
@@ -30,6 +32,7 @@ TAMPERINGS = {
     "systemctl disable --now sftp-jail-expiry.timer": "sftp-jail-expiry.timer",
     "rm /etc/systemd/system/sftp-jail-expiry.service": "expiry, ",
     "echo > /etc/ssh/sshd_config.d/00-sftp-jail.conf": "sshd, /etc/ssh/sshd_config.d/00-sftp-jail.conf",
+    "echo > /etc/ssh/sshd_config.d/00-sftp-jail.conf; usermod -G '' jack": "account jack, further groups",
 }
 
 
@@ -44,6 +47,8 @@ def server(
         yield machine, jack
 
 
+@pytest.mark.case("B 24")
+@pytest.mark.case("B 33")
 @pytest.mark.parametrize(("tampering", "subject"), TAMPERINGS.items(), ids=TAMPERINGS)
 def test_what_was_tampered_with_is_found_and_repaired_by_the_command_that_is_named(
     server: tuple[Machine, Key], tampering: str, subject: str
