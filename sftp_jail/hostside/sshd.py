@@ -170,7 +170,7 @@ def differences(jail: Optional[Jail], users: Callable[[], list[User]]) -> Iterat
         )
     if jail is None:
         yield from address_differences([])
-    if services.is_marked(services.SSHD):
+    if services.is_marked(services.SSHD) or confirm.is_half_begun():
         yield Difference("sshd", "runs with an earlier configuration", "reloaded", lambda: _install({}, jail, users))
 
 
