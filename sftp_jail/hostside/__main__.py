@@ -117,7 +117,8 @@ def user_removal_differences(user: User) -> Iterator[Difference]:
     # A login that was under way when the keys went has an account no more, but may have a process.
     process.end(user.uid)
     if user.password_hash is not None:
-        yield from sshd.address_differences(other for other in state.users() if other.username != user.username)
+        others = (other for other in state.users() if other.username != user.username)
+        yield from sshd.loaded_address_differences(others)
     yield from quota.removal_differences_of(user)
     yield from chroot.user_removal_differences(user)
     yield from audit.user_removal_differences(user)
@@ -288,10 +289,17 @@ def _set_password(username: str, password_hash: Optional[str]) -> list[str]:
 def _apply(user: User, jail: Jail, before: Optional[User]) -> list[str]:
     """Give him what he is to have; nobody is told so who could not be told by the log, too."""
     lines = []
-    if user.password_hash is not None or (before is not None and before.password_hash is not None):
-        others = (other for other in state.users() if other.username != user.username and not other.pending)
-        lines += difference.apply(sshd.address_differences(sorted([*others, user])))
+    others = (other for other in state.users() if other.username != user.username and not other.pending)
+    addresses = sshd.loaded_address_differences(sorted([*others, user]))
+    if user.password_hash is not None:
+        lines += difference.apply(addresses)
+    if before is not None and before.access not in ("read-write", user.access):
+        # A key that goes is not to be good for more meanwhile.
+        lines += difference.apply(keys.withdrawal_differences(user))
     lines += difference.apply(user_differences(user, jail))
+    if user.password_hash is None and before is not None and before.password_hash is not None:
+        # Not sooner: until here he had a password, and it was not to be good from anywhere else.
+        lines += difference.apply(addresses)
     ended = difference.apply(_lesser_differences(before, user))
     told = [notes.note("sessions-ended", user=user.username, by=user.owner)] if ended else []
     audit.note(*notes.user_notes(before, user), *told)

@@ -192,6 +192,15 @@ def address_differences(users: Iterable[User]) -> Iterator[Difference]:
         yield Difference(ADDRESSES, "another list", "the users'", lambda: _install_addresses(text))
 
 
+def loaded_address_differences(users: Iterable[User]) -> Iterator[Difference]:
+    """As `address_differences`, and loaded: the run that wrote the list may have been killed before sshd read it."""
+    yield from address_differences(users)
+    if services.is_marked(services.SSHD):
+        yield Difference(
+            "sshd", "runs with an earlier configuration", "reloaded", lambda: _install_addresses(files.read(ADDRESSES))
+        )
+
+
 def _install_addresses(text: Optional[str]) -> None:
     test()
     _require_loaded()
