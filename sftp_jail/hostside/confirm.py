@@ -239,7 +239,7 @@ def differences() -> Iterator[Difference]:
 
 def _load_units() -> None:
     run("systemctl", "daemon-reload")
-    services.act("enable", AT_BOOT)
+    services.enable(AT_BOOT)
     services.clear(SERVICE)
 
 
@@ -256,7 +256,7 @@ def _remove_units() -> None:
     if services.is_active(TIMER):
         services.act("stop", TIMER)
     if os.path.exists(f"{UNITS}/{AT_BOOT}"):
-        services.act("disable", AT_BOOT)
+        services.disable(AT_BOOT)
     files.put(dict.fromkeys(TEXTS))
     run("systemctl", "daemon-reload")
     services.clear(SERVICE)
