@@ -51,8 +51,7 @@ def jail_differences(jail: Jail) -> Iterator[Difference]:
     yield from told("expiry", expiry.differences(wanted=True))
     yield from told("limits", limits.differences(wanted=True))
     yield from told("confirmation", confirm.differences())
-    # On a machine that is new to the jails, they have records and no accounts yet.
-    yield from told("sshd", sshd.differences(jail, [user for user in state.users() if accounts.is_there(user)]))
+    yield from told("sshd", sshd.differences(jail, accounts.sound))
     yield from told("sshd", sshd.address_differences(user for user in state.users() if not user.pending))
     for user in state.users():
         if user.removing:
@@ -95,7 +94,7 @@ def jail_removal_differences() -> Iterator[Difference]:
     """The host without a jail: users first, so that nobody is left when sshd no longer jails them."""
     for user in state.users():
         yield from user_removal_differences(user)
-    yield from sshd.differences(None, [])
+    yield from sshd.differences(None, list)
     yield from confirm.removal_differences()
     yield from expiry.differences(wanted=False)
     yield from limits.differences(wanted=False)
@@ -134,7 +133,8 @@ def user_removal_differences(user: User) -> Iterator[Difference]:
     # A login that was under way when the keys went has an account no more, but may have a process.
     process.end(user.uid)
     if user.password_hash is not None:
-        yield from sshd.address_differences(other for other in state.users() if other.username != user.username)
+        others = (other for other in state.users() if other.username != user.username)
+        yield from sshd.loaded_address_differences(others)
     yield from quota.removal_differences_of(user)
     yield from chroot.user_removal_differences(user)
     yield from audit.user_removal_differences(user)
@@ -307,10 +307,17 @@ def _set_password(username: str, password_hash: Optional[str]) -> list[str]:
 def _apply(user: User, jail: Jail, before: Optional[User]) -> list[str]:
     """Give him what he is to have; nobody is told so who could not be told by the log, too."""
     lines = []
-    if user.password_hash is not None or (before is not None and before.password_hash is not None):
-        others = (other for other in state.users() if other.username != user.username and not other.pending)
-        lines += difference.apply(sshd.address_differences(sorted([*others, user])))
+    others = (other for other in state.users() if other.username != user.username and not other.pending)
+    addresses = sshd.loaded_address_differences(sorted([*others, user]))
+    if user.password_hash is not None:
+        lines += difference.apply(addresses)
+    if before is not None and before.access not in ("read-write", user.access):
+        # A key that goes is not to be good for more meanwhile.
+        lines += difference.apply(keys.withdrawal_differences(user))
     lines += difference.apply(user_differences(user, jail))
+    if user.password_hash is None and before is not None and before.password_hash is not None:
+        # Not sooner: until here he had a password, and it was not to be good from anywhere else.
+        lines += difference.apply(addresses)
     ended = difference.apply(_lesser_differences(before, user))
     told = [notes.note("sessions-ended", user=user.username, by=user.owner)] if ended else []
     audit.note(*notes.user_notes(before, user), *told)

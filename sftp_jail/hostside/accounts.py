@@ -185,6 +185,12 @@ def user_differences(user: User) -> Iterator[Difference]:
     yield from expiry_differences(user)
 
 
+def sound() -> list[User]:
+    """The users whose accounts are as they should be: on a machine that is new to the jails, nobody has one yet, and
+    what sshd does for somebody whose groups are wrong says nothing of the jail."""
+    return [user for user in state.users() if entry(user) is not None and not any(user_differences(user))]
+
+
 def _membership_differences(user: User, subject: str, found: set[str]) -> Iterator[Difference]:
     wanted = set(further_groups(user))
     if found != wanted:

@@ -63,7 +63,7 @@ def differences(jail: Jail) -> Iterator[Difference]:
     if services.is_marked(SERVICE):
         yield Difference("log", "runs with an earlier configuration", "restarted", _load)
     if not all(os.path.lexists(f"{UNITS}/multi-user.target.wants/{unit}") for unit in UNITS_OF_OURS):
-        yield Difference("log", "not started at boot", "started", lambda: run("systemctl", "enable", *UNITS_OF_OURS))
+        yield Difference("log", "not started at boot", "started", lambda: services.enable(*UNITS_OF_OURS))
     if not _is_listening() or not services.is_active(SERVICE):
         yield Difference(SOCKET, "nobody listens there, so nothing is logged", "rsyslog listens", _load)
     if services.is_marked(NAMES_PENDING):
@@ -141,7 +141,7 @@ def _remove(paths: list[str]) -> None:
     # Without its file, a unit cannot be told to stop.
     for unit in UNITS_OF_OURS:
         if f"{UNITS}/{unit}" in paths:
-            run("systemctl", "disable", "--quiet", unit)
+            services.disable(unit)
             services.act("stop", unit)
     for path in paths:
         files.remove(path)

@@ -49,7 +49,7 @@ LogLevelMax=notice
 def differences(wanted: bool) -> Iterator[Difference]:
     """The timer, running now and after a reboot; or none."""
     if not wanted and (os.path.lexists(ENABLED) or services.is_active(TIMER)):
-        yield Difference(TIMER, "there", "gone", lambda: run("systemctl", "disable", "--now", TIMER))
+        yield Difference(TIMER, "there", "gone", lambda: services.disable("--now", TIMER))
     texts: dict[str, Optional[str]] = {path: text if wanted else None for path, text in TEXTS.items()}
     changed = {path: text for path, text in texts.items() if files.read(path) != text}
     if changed:
@@ -62,7 +62,7 @@ def differences(wanted: bool) -> Iterator[Difference]:
     if services.is_marked(TIMER):
         yield Difference(TIMER, "an earlier one is loaded", "loaded", _load)
     if wanted and not (os.path.lexists(ENABLED) and services.is_active(TIMER)):
-        yield Difference(TIMER, "not running", "running", lambda: run("systemctl", "enable", "--now", TIMER))
+        yield Difference(TIMER, "not running", "running", lambda: services.enable("--now", TIMER))
 
 
 def _load() -> None:

@@ -34,9 +34,20 @@ def removal_differences() -> Iterator[Difference]:
 
 def user_differences(user: User) -> Iterator[Difference]:
     """One line a key: `restrict` (sshd(8)) takes away whatever a later OpenSSH may add to what a key allows."""
+    yield from files.file_differences(path(user.username), "".join(_lines(user)))
+
+
+def withdrawal_differences(user: User) -> Iterator[Difference]:
+    """No key that he is not to have, nor one without his limits, though those that he is to have may be missing."""
+    found = (files.read(path(user.username)) or "").splitlines(keepends=True)
+    kept = [line for line in found if line in set(_lines(user))]
+    if kept != found:
+        yield from files.file_differences(path(user.username), "".join(kept))
+
+
+def _lines(user: User) -> list[str]:
     options = ",".join(["restrict", *_limits(user)])
-    lines = [f"{options} {key} {label}\n" for label, key in sorted(user.keys.items())]
-    yield from files.file_differences(path(user.username), "".join(lines))
+    return [f"{options} {key} {label}\n" for label, key in sorted(user.keys.items())]
 
 
 def _limits(user: User) -> Iterator[str]:

@@ -19,6 +19,15 @@ PATIENCE = 300
 """Seconds to wait for the others."""
 
 
+_held: list[int] = []
+
+
+def inherited() -> list[int]:
+    """The descriptors by which every tool that jailctl runs holds the server's lock as well: if jailctl is killed, the
+    next one waits for a tool that is still at work, on somebody's archive, say."""
+    return list(_held)
+
+
 class Busy(Failure):
     """Somebody else has the lock."""
 
@@ -40,6 +49,10 @@ def held(path: str = PATH, patience: float = PATIENCE) -> Iterator[None]:
                         f"See which one: fuser -v {path}",
                     ) from None
                 time.sleep(0.02)
+        if path == PATH:
+            _held.append(fd)
         yield
     finally:
+        if fd in _held:
+            _held.remove(fd)
         os.close(fd)

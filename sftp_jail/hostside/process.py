@@ -7,6 +7,7 @@ import subprocess
 import time
 from typing import Optional
 
+from . import lock
 from .failure import Failure
 
 TIMEOUT = 120
@@ -29,6 +30,7 @@ def run(*argv: str, stdin: str = "", timeout: Optional[float] = TIMEOUT) -> str:
             errors="backslashreplace",
             timeout=timeout,
             env=ENVIRONMENT,
+            pass_fds=lock.inherited(),
             check=False,
         )
     except FileNotFoundError:

@@ -70,6 +70,17 @@ def hang_up(unit: str) -> None:
             os.kill(process, signal.SIGHUP)
 
 
+def enable(*units: str) -> None:
+    """Have the units started at boot; with `--now`, now, too. systemd has loaded them."""
+    # It would load every unit again by itself, which takes longer than all else that jailctl does at a time.
+    run("systemctl", "enable", "--quiet", "--no-reload", *units)
+
+
+def disable(*units: str) -> None:
+    """Have the units not started at boot; with `--now`, stopped, too. systemd is told when their files are gone."""
+    run("systemctl", "disable", "--quiet", "--no-reload", *units)
+
+
 def install(unit: str, texts: dict[str, Optional[str]], check: Callable[[], object], load: Callable[[], None]) -> None:
     """Write the unit's files and load them; where `check` or `load` fails, the old ones are back, and loaded."""
     mark(unit)

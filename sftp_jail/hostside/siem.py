@@ -76,7 +76,7 @@ def _load(siem: Optional[dict[str, Any]]) -> None:
     run("systemctl", "daemon-reload")
     # By what is there: the one before is put back where another one cannot be loaded.
     if os.path.exists(f"{UNITS}/{UNIT}"):
-        run("systemctl", "enable", "--quiet", UNIT)
+        services.enable(UNIT)
         services.act("restart", UNIT)
     else:
         succeeds("systemctl", "stop", UNIT)

@@ -10,7 +10,7 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional
 
 from . import chroot, confirm, files, hardening, keys, lock, services
 from .accounts import ACCESS_GROUPS, GROUP, PASSWORD_GROUP, further_groups
@@ -159,8 +159,8 @@ def _includes_drop_in(config: str) -> bool:
     return any(fnmatch.fnmatch(DROP_IN, os.path.join("/etc/ssh", pattern)) for pattern in patterns)
 
 
-def differences(jail: Optional[Jail], users: list[User]) -> Iterator[Difference]:
-    """sshd's files as wanted, and loaded."""
+def differences(jail: Optional[Jail], users: Callable[[], list[User]]) -> Iterator[Difference]:
+    """sshd's files as wanted, and loaded; nothing is loaded that would not jail one of `users`."""
     texts = wanted(jail)
     changed = {path: text for path, text in texts.items() if files.read(path) != text}
     if changed:
@@ -172,7 +172,7 @@ def differences(jail: Optional[Jail], users: list[User]) -> Iterator[Difference]
         )
     if jail is None:
         yield from address_differences([])
-    if services.is_marked(services.SSHD):
+    if services.is_marked(services.SSHD) or confirm.is_half_begun():
         yield Difference("sshd", "runs with an earlier configuration", "reloaded", lambda: _install({}, jail, users))
 
 
@@ -194,6 +194,15 @@ def address_differences(users: Iterable[User]) -> Iterator[Difference]:
         yield Difference(ADDRESSES, "another list", "the users'", lambda: _install_addresses(text))
 
 
+def loaded_address_differences(users: Iterable[User]) -> Iterator[Difference]:
+    """As `address_differences`, and loaded: the run that wrote the list may have been killed before sshd read it."""
+    yield from address_differences(users)
+    if services.is_marked(services.SSHD):
+        yield Difference(
+            "sshd", "runs with an earlier configuration", "reloaded", lambda: _install_addresses(files.read(ADDRESSES))
+        )
+
+
 def _install_addresses(text: Optional[str]) -> None:
     test()
     _require_loaded()
@@ -204,7 +213,7 @@ def _install_addresses(text: Optional[str]) -> None:
         services.install(services.SSHD, {ADDRESSES: text}, test, load)
 
 
-def _install(texts: dict[str, Optional[str]], jail: Optional[Jail], users: list[User]) -> None:
+def _install(texts: dict[str, Optional[str]], jail: Optional[Jail], users: Callable[[], list[User]]) -> None:
     test()
     _require_loaded()
     with _candidate(texts) as candidate:
@@ -220,7 +229,7 @@ def _install(texts: dict[str, Optional[str]], jail: Optional[Jail], users: list[
     def check() -> None:
         test()
         if jail is not None:
-            for user in users:
+            for user in users():
                 _check(user, jail)
 
     confirm.install(jail, list(texts), lambda: services.install(services.SSHD, texts, check, load))
@@ -293,9 +302,12 @@ def test(config: str = CONFIG) -> None:
 @contextlib.contextmanager
 def _candidate(texts: dict[str, Optional[str]]) -> Iterator[str]:
     """A copy of sshd's configuration with these texts in it, to be asked before any file of the real one changes."""
-    from tempfile import TemporaryDirectory
-
-    with TemporaryDirectory(prefix="sftp-jail-", dir="/run") as folder:
+    # Always the same, so that a run that was killed leaves no more than one.
+    folder = "/run/sftp-jail-candidate"
+    if os.path.lexists(folder):
+        files.remove_tree(folder)
+    os.mkdir(folder, 0o700)
+    try:
         copy = f"{folder}/sshd_config.d"
         os.mkdir(copy)
         current = {path: files.read(path) for path in _files()}
@@ -309,6 +321,8 @@ def _candidate(texts: dict[str, Optional[str]]) -> Iterator[str]:
             with open(place, "w", encoding="utf-8", errors="surrogateescape") as file:
                 file.write(text)
         yield f"{folder}/sshd_config"
+    finally:
+        files.remove_tree(folder)
 
 
 def effective(username: str, config: str = CONFIG, address: str = "127.0.0.1") -> dict[str, list[str]]:

@@ -50,6 +50,7 @@ def state(project: Project) -> dict:
     return {command["urn"].rsplit("::", 1)[1]: command["inputs"].get("stdin") for command in commands}
 
 
+@pytest.mark.case("B 14")
 def test_an_unreachable_server_is_named_and_the_state_stays_what_it_was(
     shared: Project,
     server: Machine,  # noqa: F811
@@ -71,6 +72,7 @@ def test_an_unreachable_server_is_named_and_the_state_stays_what_it_was(
     assert server.sftp("jack", jack, "ls").code == 0
 
 
+@pytest.mark.case("B 16")
 def test_another_address_of_the_same_server_makes_no_user_again(
     shared: Project,
     server: Machine,  # noqa: F811
@@ -103,6 +105,7 @@ def test_another_address_of_the_same_server_makes_no_user_again(
         subprocess.run(["ip", "route", "del", f"{SECOND_ADDRESS}/32"], check=True)
 
 
+@pytest.mark.case("B 17")
 def test_many_users_at_once_get_past_a_server_that_drops_connections(
     shared: Project,
     server: Machine,  # noqa: F811
@@ -129,6 +132,7 @@ def test_many_users_at_once_get_past_a_server_that_drops_connections(
         server.root("systemctl", "restart", "ssh")
 
 
+@pytest.mark.case("B 18")
 def test_a_deployer_who_was_refused_too_often_gets_in_with_the_right_key(
     shared: Project,
     server: Machine,  # noqa: F811
@@ -151,6 +155,7 @@ def test_a_deployer_who_was_refused_too_often_gets_in_with_the_right_key(
     shared.up()
 
 
+@pytest.mark.case("B 7")
 def test_after_ctrl_c_the_next_up_finishes_the_work(shared: Project, server: Machine, jack: Key) -> None:  # noqa: F811
     names = [f"user{number}" for number in range(12)]
     keys = {name: shared.user(name, "laptop")["laptop"] for name in names}
@@ -167,6 +172,7 @@ def test_after_ctrl_c_the_next_up_finishes_the_work(shared: Project, server: Mac
     assert server.sftp("jack", jack, "ls").code == 0
 
 
+@pytest.mark.case("B 37")
 def test_a_reboot_in_the_middle_of_up_loses_nothing(shared: Project, server: Machine, jack: Key) -> None:  # noqa: F811
     names = [f"user{number}" for number in range(12)]
     keys = {name: shared.user(name, "laptop")["laptop"] for name in names}

@@ -157,6 +157,7 @@ def test_it_is_reached_through_a_jump_host(shared: Project, server: Machine) -> 
     assert shared("destroy", "--yes", "--skip-preview").code == 0
 
 
+@pytest.mark.case("B 15")
 def test_another_machine_at_its_address_is_left_alone(shared: Project, server: Machine, tmp_path: Path) -> None:
     before = manifest(server)
     stranger = make_key(tmp_path / "stranger").public
@@ -202,6 +203,7 @@ def test_a_server_that_was_installed_anew_gets_everything_by_another_up(
         anew.stop()
 
 
+@pytest.mark.case("B 14")
 def test_of_a_server_that_is_gone_for_good_the_stack_can_be_forgotten(shared: Project) -> None:
     done = shared("destroy", "--yes", "--skip-preview")
     assert done.code != 0

@@ -80,6 +80,7 @@ def test_the_administrators_key_is_a_secret_in_every_stack(staging: Project) -> 
     assert destroy(staging, "jill").code == 0
 
 
+@pytest.mark.case("B 8")
 def test_ten_stacks_at_the_same_moment_all_get_in(staging: Project) -> None:
     keys = {name: attach(staging, name, name) for name in CONTRACTORS}
     with ThreadPoolExecutor(len(CONTRACTORS)) as pool:

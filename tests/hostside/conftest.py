@@ -1,13 +1,14 @@
 """A server with a jail, and two who may want in."""
 
 import contextlib
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Optional
 
 import pytest
 
-from tests.conftest import Done, Key, Machine, make_key
+from tests.conftest import RELEASES, Done, Key, Machine, make_key
 
 OWNER = "organization/sftp-jail/test"
 JAIL = {
@@ -44,6 +45,27 @@ def debian_jail(debian: Machine) -> Iterator[Machine]:
     """A jail on each Debian release."""
     with jailed(debian) as machine:
         yield machine
+
+
+@pytest.fixture(scope="module", params=RELEASES)
+def module_jail(request: pytest.FixtureRequest, machines: Callable[[str], Machine]) -> Iterator[Machine]:
+    """A jail on each Debian release, which a module's tests share."""
+    with jailed(machines(request.param)) as machine:
+        yield machine
+
+
+@pytest.fixture
+def shared_jail(module_jail: Machine) -> Iterator[Machine]:
+    """The same, as `JAIL` has it and with nobody in it."""
+    done = module_jail.jailctl("apply-jail", JAIL)
+    assert done.code == 0, done
+    yield module_jail
+    for user in json.loads(module_jail.root("python3", "-c", RECORDS)):
+        done = module_jail.jailctl("remove-user", {"user": f"{user['owner']}/{user['username']}"})
+        assert done.code == 0, done
+
+
+RECORDS = "import json, glob; print(json.dumps([json.load(open(path)) for path in glob.glob('/sftp/state/users/*')]))"
 
 
 @pytest.fixture

@@ -1,14 +1,14 @@
 """What an account tool leaves behind that was killed between two of its files, or whose machine was rebooted."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import pytest
 
-from tests.conftest import RELEASES, Key, Machine, until
-from tests.hostside.conftest import JAIL, add, jailed, spec
+from tests.conftest import Key, Machine, until
+from tests.hostside.conftest import JAIL, add, spec
 
 JAILCTL = "/usr/local/sbin/jailctl"
 FILES = ("passwd", "shadow", "group", "gshadow")
@@ -21,19 +21,10 @@ def files_with(machine: Machine, name: str) -> list[str]:
     return [file for file in FILES if machine.run("grep", "-qw", "--", name, f"/etc/{file}").code == 0]
 
 
-@pytest.fixture(scope="module", params=RELEASES)
-def server(request: pytest.FixtureRequest, machines: Callable[[str], Machine]) -> Iterator[Machine]:
-    """A jail of each Debian release, for all that is done to its accounts here."""
-    with jailed(machines(request.param)) as machine:
-        yield machine
-
-
 @pytest.fixture
-def jail(server: Machine) -> Iterator[Machine]:
-    """The same, and in the end without jack."""
-    yield server
-    done = server.jailctl("remove-user", spec("jack"))
-    assert done.code == 0, done
+def jail(shared_jail: Machine) -> Machine:
+    """A jail on each Debian release."""
+    return shared_jail
 
 
 @contextmanager
@@ -71,6 +62,7 @@ HALVES = {
 }
 
 
+@pytest.mark.case("B 1")
 @pytest.mark.parametrize("verb", ["apply-user", "remove-user"])
 @pytest.mark.parametrize("half", HALVES.values(), ids=HALVES)
 def test_an_account_that_a_killed_tool_has_left_half_done_is_finished_by_the_next_run(
@@ -148,6 +140,7 @@ def test_a_lock_that_somebody_may_hold_stays_and_the_refusal_names_it(
     add(jail, "jack", LIMITS, laptop=jack)
 
 
+@pytest.mark.case("B 37")
 def test_a_reboot_in_the_middle_of_an_account_tool_is_made_good(jail: Machine, jack: Key) -> None:
     wanted = spec("jack", LIMITS, laptop=jack)
     with stuck(jail, APPLY, "shadow", wanted):
@@ -162,17 +155,17 @@ def test_a_reboot_in_the_middle_of_an_account_tool_is_made_good(jail: Machine, j
     assert jail.sftp("jack", jack, "ls").code == 0
 
 
-def test_a_group_that_was_left_half_made_is_made_whole_and_one_half_removed_goes(server: Machine) -> None:
-    assert server.jailctl("remove-jail", JAIL).code == 0
-    with stuck(server, f"{JAILCTL} apply-jail < /run/stdin", "gshadow", JAIL):
-        until(lambda: files_with(server, "sftp-only") == ["group"], "half a group")
-    assert server.jailctl("apply-jail", JAIL).code == 0
-    assert files_with(server, "sftp-only") == ["group", "gshadow"]
-    assert server.jailctl("check").out == "no difference\n"
-    assert pwck(server) == ""
-    with stuck(server, "groupdel sftp-only-read", "gshadow", None):
-        until(lambda: files_with(server, "sftp-only-read") == ["gshadow"], "half a group")
-    assert "group sftp-only-read: missing, should be there" in server.jailctl("check").out
-    assert server.jailctl("remove-jail", JAIL).code == 0
-    assert files_with(server, "sftp-only") == []
-    assert server.jailctl("apply-jail", JAIL).code == 0
+def test_a_group_that_was_left_half_made_is_made_whole_and_one_half_removed_goes(jail: Machine) -> None:
+    assert jail.jailctl("remove-jail", JAIL).code == 0
+    with stuck(jail, f"{JAILCTL} apply-jail < /run/stdin", "gshadow", JAIL):
+        until(lambda: files_with(jail, "sftp-only") == ["group"], "half a group")
+    assert jail.jailctl("apply-jail", JAIL).code == 0
+    assert files_with(jail, "sftp-only") == ["group", "gshadow"]
+    assert jail.jailctl("check").out == "no difference\n"
+    assert pwck(jail) == ""
+    with stuck(jail, "groupdel sftp-only-read", "gshadow", None):
+        until(lambda: files_with(jail, "sftp-only-read") == ["gshadow"], "half a group")
+    assert "group sftp-only-read: missing, should be there" in jail.jailctl("check").out
+    assert jail.jailctl("remove-jail", JAIL).code == 0
+    assert files_with(jail, "sftp-only") == []
+    assert jail.jailctl("apply-jail", JAIL).code == 0

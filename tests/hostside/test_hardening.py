@@ -181,6 +181,8 @@ def test_a_host_key_that_the_deployer_pins_stays(server: Machine, tmp_path: Path
         assert server.jailctl("apply-jail", HARDENED).code == 0
 
 
+@pytest.mark.case("B 17")
+@pytest.mark.case("B 18")
 def test_a_deployer_who_logs_in_for_every_one_of_many_users_is_never_kept_out(server: Machine, tmp_path: Path) -> None:
     wrong = make_key(tmp_path / "wrong")
 

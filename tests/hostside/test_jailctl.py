@@ -104,47 +104,6 @@ def test_a_uid_is_never_given_twice_not_even_by_another_jail(debian_jail: Machin
     assert theirs < min(uids)
 
 
-def test_a_broken_sshd_configuration_stops_everything_with_sshds_own_words(jail: Machine, jack: Key) -> None:
-    jail.root("sh", "-c", "echo Nonsense yes > /etc/ssh/sshd_config.d/99-broken.conf")
-    before = jail.root("systemctl", "show", "-p", "MainPID,ExecMainStartTimestamp", "ssh")
-    try:
-        done = jail.jailctl("apply-user", spec("jack", laptop=jack))
-        again = jail.jailctl("apply-jail", {**JAIL, "logLevel": "INFO"})
-    finally:
-        jail.root("rm", "/etc/ssh/sshd_config.d/99-broken.conf")
-    for refused in (done, again):
-        assert refused.code == 1
-        assert "99-broken.conf" in refused.err
-        assert "Bad configuration option: Nonsense" in refused.err
-    assert jail.run("id", "jack").code != 0
-    assert jail.root("systemctl", "show", "-p", "MainPID,ExecMainStartTimestamp", "ssh") == before
-    assert jail.jailctl("check").out == "no difference\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("Match all\n  ForceCommand none\n", "ForceCommand"),
-        ("Match User jack\n  ChrootDirectory /tmp\n", "ChrootDirectory"),
-        ("AllowUsers admin\n", "AllowUsers"),
-        ("DenyGroups sftp-only\n", "DenyGroups"),
-    ],
-)
-def test_an_earlier_rule_that_defeats_the_jail_is_refused_by_file_and_line(
-    jail: Machine, jack: Key, text: str, words: str
-) -> None:
-    jail.root("tee", "/etc/ssh/sshd_config.d/00-a.conf", stdin=text)
-    try:
-        done = jail.jailctl("apply-user", spec("jack", laptop=jack))
-    finally:
-        jail.root("rm", "/etc/ssh/sshd_config.d/00-a.conf")
-    assert done.code == 1
-    assert words in done.err
-    assert "/etc/ssh/sshd_config.d/00-a.conf line" in done.err
-    assert jail.run("id", "jack").code != 0
-    assert jail.jailctl("check").out == "no difference\n"
-
-
 @pytest.mark.case("C 15")
 def test_an_account_that_is_not_ours_is_never_touched(jail: Machine, jack: Key) -> None:
     jail.root("useradd", "-m", "bob")

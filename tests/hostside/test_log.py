@@ -265,6 +265,7 @@ def test_no_line_is_lost_or_doubled_while_the_log_is_rotated_and_rsyslog_restart
     assert server.root("stat", "-c", "%i", "/sftp/jail/jack/dev/log") == inode, "the socket outlives rsyslog"
 
 
+@pytest.mark.case("B 23")
 def test_an_upload_goes_on_over_rotation_and_restarts_of_rsyslog_and_sshd(server: Machine, jack: Key) -> None:
     with subprocess.Popen(
         [str(arg) for arg in ("sftp", "-l", "8000", *server.ssh_options(jack), "-b", "-", f"jack@{server.address}")],
@@ -286,6 +287,31 @@ def test_an_upload_goes_on_over_rotation_and_restarts_of_rsyslog_and_sshd(server
     told = entries(server, "jack", "internal-sftp")
     assert any(message.startswith('close "/uploads/rotated" bytes read 0 written 2000000') for message in told)
     assert any('rename old "/uploads/rotated"' in message for message in told)
+
+
+@pytest.mark.case("B 30")
+def test_the_log_is_rotated_where_its_folder_is_a_groups_too_and_never_copied(server: Machine, jack: Key) -> None:
+    theirs = "/var/log/theirs.log { size 1\n missingok }\n"
+    server.root("tee", "/etc/logrotate.d/theirs", stdin=theirs)
+    server.root("sh", "-c", "echo long enough > /var/log/theirs.log; chgrp adm /var/log; chmod g+w /var/log")
+    try:
+        assert server.sftp("jack", jack, "put /etc/hostname first").code == 0
+        inode = server.root("stat", "-c", "%i", LOG)
+        done = server.run("logrotate", "--force", "/etc/logrotate.d/theirs")
+        assert "insecure permissions" in done.err, "of what has no `su`"
+        assert server.root("logrotate", "--force", "/etc/logrotate.d/sftp-jail") == ""
+        assert server.root("stat", "-c", "%i", f"{LOG}.1") == inode
+        assert server.sftp("jack", jack, "put /etc/hostname second").code == 0
+        assert server.root("stat", "-c", "%U %G %a", LOG) == "root adm 640\n"
+        assert server.jailctl("check").out == "no difference\n"
+    finally:
+        server.root(
+            "sh", "-c", "rm /etc/logrotate.d/theirs /var/log/theirs.log; chgrp root /var/log; chmod g-w /var/log"
+        )
+    assert [name for name in ("first", "second") if any(f'"/uploads/{name}"' in line for line in lines(server))] == [
+        "first",
+        "second",
+    ]
 
 
 def test_the_log_is_there_after_a_reboot_and_goes_on(server: Machine, jack: Key) -> None:
@@ -378,7 +404,22 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+CASES = {
+    "rsyslogd does not start": "B 22",
+    "rsyslogd is frozen": "B 21",
+    "a sandbox": "B 28",
+    "a full disk": "B 20",
+    "AppArmor": "B 27",
+}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(fault, id=name, marks=[pytest.mark.case(CASES[name])] if name in CASES else [])
+        for name, fault in FAULTS.items()
+    ],
+)
 def test_logging_that_breaks_is_said_with_the_reason_and_an_upload_goes_on(
     server: Machine, jack: Key, joan: Key, fault: Fault
 ) -> None:
@@ -415,6 +456,7 @@ def test_a_log_that_was_moved_away_is_written_again_by_the_command_that_is_named
         until(lambda: 'close "/uploads/again"' in server.root("cat", LOG), "its line in the log itself")
 
 
+@pytest.mark.case("B 21")
 def test_a_session_waits_for_a_frozen_rsyslog_and_loses_no_line(server: Machine, jack: Key) -> None:
     before = len(entries(server, "jack", "internal-sftp"))
     main = server.root("systemctl", "show", "-p", "MainPID", "--value", "sftp-jail-log").strip()
@@ -433,6 +475,7 @@ def test_a_session_waits_for_a_frozen_rsyslog_and_loses_no_line(server: Machine,
     assert len(made) == 40
 
 
+@pytest.mark.case("B 25")
 def test_the_hosts_own_rsyslog_has_no_part_in_it(server: Machine, jack: Key) -> None:
     """Whatever it is configured to do, and whether it runs; ours stays out of its way, too."""
     uid = server.root("id", "-u", "jack").strip()
@@ -450,6 +493,7 @@ def test_the_hosts_own_rsyslog_has_no_part_in_it(server: Machine, jack: Key) -> 
     assert len([message for message in entries(server, "jack") if message.strip() == "repeated"]) == 12
 
 
+@pytest.mark.case("B 26")
 def test_without_rsyslog_nothing_is_set_up_and_the_remedy_is_said(server: Machine, jack: Key) -> None:
     with broken(
         server, "mv /usr/sbin/rsyslogd /usr/sbin/rsyslogd.away", "mv /usr/sbin/rsyslogd.away /usr/sbin/rsyslogd"

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import pytest
 from tests.conftest import RELEASES, Done, Key, Machine
 from tests.disks import MachineWithDisks
 from tests.hostside.conftest import JAIL, spec
+from tests.hostside.faults.driver import KILLED, Fault, driving
 
 KINDS = ["btrfs", "loop"]
 
@@ -346,36 +346,23 @@ def test_what_does_not_fit_is_refused_and_everything_is_as_before(server: Server
     assert server.check() == "no difference\n"
 
 
-STEPS = "os.rename", "os.mkdir", "os.rmdir", "os.remove"
-TOOLS = "btrfs", "chage", "cp", "mkfs.ext4", "mount", "rm", "tar", "umount", "userdel"
+STEPS = (
+    *("os.rename", "os.mkdir", "os.rmdir", "os.remove"),
+    *("btrfs", "chage", "cp", "mkfs.ext4", "mount", "rm", "tar", "umount", "userdel"),
+)
+"""What changes a file system, or who gets at it."""
 
 
-def killed(machine: Machine, verb: str, stdin: dict, steps: int, tools: tuple[str, ...] = TOOLS) -> bool:
-    """Run a verb and kill it before a step that changes a file system, counted from 0; False if it ends before.
-
-    :param tools: the programs whose start is a step; other than the default, nothing else is one
-    """
-    calls = STEPS if tools is TOOLS else ()
-    program = f"""
-import os, signal, sys
-sys.path.insert(0, os.path.realpath("/usr/local/lib/sftp-jail/current"))
-from jailctl.__main__ import main
-left = {steps}
-def hook(event, arguments):
-    global left
-    if event in {calls} or event == "subprocess.Popen" and arguments[0] in {tools} and "show" not in arguments[1]:
-        left -= 1
-        if left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-sys.addaudithook(hook)
-sys.exit(main())
-"""
-    done = machine.run("python3", "-I", "-c", program, verb, stdin=json.dumps(stdin))
-    assert done.code in (0, 256 - signal.SIGKILL), done
-    return done.code != 0
+def killed(machine: Machine, verb: str, stdin: dict, step: int, at: tuple[str, ...] = STEPS) -> bool:
+    """Run a verb and kill it before a step, counted from 0; False if it ends before."""
+    with driving(machine) as driver:
+        done, reached = driver.run(verb, stdin, Fault(KILLED, step, at))
+    assert done.code == (-9 if reached else 0), done
+    return bool(reached)
 
 
 # Not on Debian 13, whose sshd turns away who has failed to log in some times (PerSourcePenalties).
+@pytest.mark.case("B 1")
 @on_bookworm
 @pytest.mark.parametrize(
     ("server", "change"),
@@ -410,6 +397,7 @@ def test_killed_at_any_step_of_a_change_nothing_is_lost_and_the_next_run_finishe
     assert server.check().startswith("no difference\n")
 
 
+@pytest.mark.case("B 1")
 @on_bookworm
 def test_killed_at_any_step_of_a_removal_the_next_run_finishes_it_with_a_whole_archive(server: Server) -> None:
     machine = server.machine
@@ -435,7 +423,7 @@ def test_who_is_removed_when_his_uploads_are_not_in_place_has_them_archived(serv
     server.add(None if trouble.startswith("killed") else "16MiB")
     assert server.sftp(*PARTS).code == 0
     if trouble.startswith("killed"):
-        assert killed(machine, "apply-user", server.spec("jack", "16MiB"), 0, tools=("cp",))
+        assert killed(machine, "apply-user", server.spec("jack", "16MiB"), 0, at=("cp",))
         assert machine.run("test", "-e", UPLOADS).code == 1
     else:
         machine.root("umount", UPLOADS)

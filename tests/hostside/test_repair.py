@@ -17,11 +17,12 @@ def type_it(machine: Machine, command: str) -> None:
 
 TAMPERINGS = {
     "chmod 0777 /sftp": "/sftp",
+    "chmod g+w /sftp/jail": "/sftp/jail",
+    "rm -r /sftp/jail/jack": "/sftp/jail/jack",
     "chmod 0775 /sftp/jail/jack": "/sftp/jail/jack",
     "chown jack /sftp/jail/jack/uploads/..": "/sftp/jail/jack",
     "chmod 02777 /sftp/jail/jack/uploads": "/sftp/jail/jack/uploads",
     "chmod 000 /sftp/jail/jack/uploads": "/sftp/jail/jack/uploads",
-    "rm -r /sftp/jail/jack": "/sftp/jail/jack",
     "rm /etc/ssh/sftp-jail/keys/jack": "/etc/ssh/sftp-jail/keys/jack",
     "echo >> /etc/ssh/sftp-jail/keys/jack": "/etc/ssh/sftp-jail/keys/jack",
     "cp /etc/ssh/sftp-jail/keys/jack /etc/ssh/sftp-jail/keys/mallory": "/etc/ssh/sftp-jail/keys/mallory",
@@ -63,6 +64,7 @@ TAMPERINGS = {
     "mkdir /run/systemd/system/sftp-jail-expiry.timer.d && cd /run/systemd/system/sftp-jail-expiry.timer.d && "
     "printf '[Timer]\\nOnCalendar=\\nOnCalendar=yearly\\n' > x.conf && systemctl daemon-reload && "
     "systemctl restart sftp-jail-expiry.timer": "sftp-jail-expiry.timer",
+    "echo > /etc/ssh/sshd_config.d/00-sftp-jail.conf; usermod -G '' jack": "account jack, further groups",
 }
 """What is done to the server, and how the subject begins by which `check` tells it."""
 
@@ -79,6 +81,8 @@ def server(
         machine.root("sh", "-c", "userdel bob; rm -rf /root/* /elsewhere /etc/ssh/sshd_config.d/50-theirs.conf")
 
 
+@pytest.mark.case("B 24")
+@pytest.mark.case("B 33")
 @pytest.mark.parametrize(("tampering", "subject"), TAMPERINGS.items(), ids=TAMPERINGS)
 def test_what_was_tampered_with_is_found_and_repaired_by_the_command_that_is_named(
     server: tuple[Machine, Key], tampering: str, subject: str

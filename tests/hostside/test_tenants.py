@@ -1,5 +1,7 @@
 """One server, several stacks: whose user is whose, and what outlives the machine."""
 
+import pytest
+
 from tests.conftest import Done, Key, Machine, until
 from tests.hostside.conftest import JAIL, OWNER, add, spec
 
@@ -104,7 +106,9 @@ def test_on_another_machine_with_the_same_volume_everything_is_as_it_was(jail: M
         jail.root("systemctl", "restart", "systemd-journald")
 
 
-def test_nothing_is_made_beneath_a_file_system_that_is_not_mounted(jail: Machine, jack: Key) -> None:
+@pytest.mark.case("B 29")
+def test_nothing_is_made_beneath_a_file_system_that_is_not_mounted(debian_jail: Machine, jack: Key) -> None:
+    jail = debian_jail
     add(jail, "jack", laptop=jack)
     jail.root("mv", "/sftp", "/aside")
     jail.root("mkdir", "/sftp")
@@ -127,9 +131,11 @@ def test_nothing_is_made_beneath_a_file_system_that_is_not_mounted(jail: Machine
         jail.root("mv", "/aside", "/sftp")
 
 
+@pytest.mark.case("B 29")
 def test_after_a_reboot_without_the_volume_nobody_gets_in_and_with_it_everything_is_back(
-    jail: Machine, jack: Key
+    debian_jail: Machine, jack: Key
 ) -> None:
+    jail = debian_jail
     add(jail, "jack", laptop=jack)
     jail.root("sh", "-c", "systemctl stop sftp-jail-log.socket && mkdir /aside && mv /sftp /aside/disk && mkdir /sftp")
     jail.root("sh", "-c", "cp /etc/fstab /fstab && echo '/aside/disk /sftp none bind,nofail 0 0' >> /etc/fstab")
