@@ -1,4 +1,4 @@
-"""What the product must stand up to: each case is a test, really run on every Debian release, and marked with it.
+"""What the product must stand up to: each case is a test, marked with it, and run on every Debian release.
 
 `@pytest.mark.case("A 13")` beside a test, or as a mark of one of its parameters, says that it is of case 13 of part A;
 several cases are several words. tests/unit/test_cases.py sees to it that none is without.
@@ -71,5 +71,101 @@ ABUSE = {
 }
 """A. What a jailed user may try, by number."""
 
-CASES = {"A": ABUSE}
+FAULTS = {
+    1: "killed between two steps",
+    2: "killed while a drop-in is written",
+    3: "sshd refuses its configuration",
+    4: "/run/sshd is missing",
+    5: "a reload fails",
+    6: "ssh is started by a socket",
+    7: "Ctrl-C during `pulumi up`",
+    8: "two stacks at once on one host",
+    9: "an earlier Match wins",
+    10: "AllowUsers, DenyUsers or DenyGroups shuts the user out",
+    11: "cloud-init allows passwords",
+    12: "an sshd_config without Include",
+    13: "the administrator is in the jail's group",
+    14: "the host is unreachable",
+    15: "another machine has the address",
+    16: "the machine has another address",
+    17: "MaxStartups drops connections",
+    18: "PerSourcePenalties bans the deployer",
+    19: "no room in /etc",
+    20: "no room in /var/log",
+    21: "rsyslog is frozen",
+    22: "rsyslog is down",
+    23: "rsyslog is restarted",
+    24: "a directory of a jail is missing",
+    25: "imuxsock is loaded by the host's own rsyslog",
+    26: "rsyslog is absent",
+    27: "AppArmor confines rsyslog",
+    28: "rsyslog's unit is sandboxed",
+    29: "a reboot before the jails' file system is mounted",
+    30: "a log in a directory that logrotate distrusts",
+    31: "PASS_MAX_DAYS is reached",
+    32: "UsePAM no",
+    33: "the chroot made writable for a group",
+    34: "OpenSSH upgraded and not restarted",
+    35: "a removal in the middle of an upload",
+    36: "a user removed by hand",
+    37: "a reboot in the middle of `pulumi up`",
+    38: "a change of sshd's that locks Pulumi out",
+}
+"""B. The operator's bad days, by number."""
+
+INPUT = {
+    **{number: f"the user name {name!r}" for number, name in enumerate(("..", ".", "a/b", "*", "%u"), 1)},
+    6: "quotes in a name",
+    7: "';' and '(' in a name",
+    8: "a backslash in a name",
+    9: "the name 1234",
+    10: "Bob beside bob",
+    11: "a letter that looks like another",
+    12: "a name of 33 characters",
+    13: "the name -x",
+    14: "a newline in a name",
+    15: "the name of an account of the host's own",
+    16: "an empty name",
+    17: "one name twice",
+    18: "a private key",
+    19: "a key in RFC 4716's form",
+    20: "an RSA key of 1024 bits",
+    21: "a DSA key",
+    22: "a key that was cut off",
+    23: "options before a key",
+    24: "cert-authority",
+    25: "CRLF after a key",
+    26: "one key for two users",
+    27: "neither key nor password",
+    28: "what is no date",
+    29: "31 February",
+    30: "today",
+    31: "the past",
+    32: "a time without a zone",
+    33: "bits beyond the network",
+    34: "/33",
+    35: "a space in the list of networks",
+    36: "a host name for a network",
+    37: "no network",
+    38: "0.0.0.0/0 for the administrator",
+    39: "a relative path",
+    40: "%x in a path",
+    41: "a symbolic link in the chroot",
+    42: "/, /etc or /home for the jails",
+    43: "an upload directory named dev or ..",
+    44: "a log inside a jail",
+    45: "white space in a path",
+    46: "an unknown log level",
+    47: "umask 999",
+    48: "a quota of nothing, less, or NaN",
+    49: "GB for GiB",
+    50: "port 70000",
+    51: "a key that is no key of ours",
+}
+"""C. Bad input, by number."""
+
+CASES = {"A": ABUSE, "B": FAULTS, "C": INPUT}
 """By the letter of the part."""
+
+ANYWHERE = {"B 14", "B 15", "B 16", *(f"C {number}" for number in INPUT)}
+"""What is decided before a server has been asked anything, and so is of no release."""

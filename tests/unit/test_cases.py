@@ -1,4 +1,4 @@
-"""Every case of tests/cases.py has a test on every Debian release, of those that pytest finds to run."""
+"""Every case of tests/cases.py has a test among those that pytest finds to run."""
 
 import json
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cases import CASES
+from tests.cases import ANYWHERE, CASES
 from tests.conftest import RELEASES, ROOT
 
 
@@ -52,9 +52,11 @@ def tested(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     ("case", "what"), [(f"{part} {number}", what) for part, cases in CASES.items() for number, what in cases.items()]
 )
 def test_the_case_is_tested_on_every_release(tested: dict[str, list[str]], case: str, what: str) -> None:
-    assert set(RELEASES) - set(tested.get(case, [])) == set(), what
+    assert case in tested, what
+    if case not in ANYWHERE:
+        assert set(RELEASES) - set(tested[case]) == set(), what
 
 
 def test_a_mark_names_a_case_that_there_is(tested: dict[str, list[str]]) -> None:
     known = {f"{part} {number}" for part, cases in CASES.items() for number in cases}
-    assert {name for name in tested if name.split(" ")[0] in CASES} - known == set()
+    assert set(tested) - known == set()
