@@ -335,23 +335,39 @@ def refuse_foreign(directory: Path) -> None:
 
 def run(directory: Path, command: list[str]) -> int:
     """Run a command in the machine as root, without its sshd; the exit status is the command's."""
+    return run_inside(leader_of(directory), command)
+
+
+def leader_of(directory: Path) -> int:
+    """The process id of the machine's PID 1; `Problem` if it does not run."""
     answer = read_answer(directory)
     if not is_running(directory) or answer is None:
         raise Problem(f"no machine runs in {directory}: start it first")
-    return run_inside(answer["leader"], command)
+    return answer["leader"]
 
 
 def run_inside(leader: int, command: list[str]) -> int:
     """Run a command in the machine of a PID 1 as root, in an environment of its own; the exit status."""
+    entered = subprocess.Popen(inside(leader, command))
+    attend(entered)
+    return entered.wait()
+
+
+def inside(leader: int, command: list[str]) -> list[str]:
+    """The command line by which that is done; `attend` to its process."""
     path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    entered = subprocess.Popen(["nsenter", f"--target={leader}", "--all", "env", "-i", path, *command])
+    return ["nsenter", f"--target={leader}", "--all", "env", "-i", path, *command]
+
+
+def attend(entered: subprocess.Popen) -> None:
+    """Wait for the end of a process that is inside, which `entered` can tell then."""
     # A machine that shuts down stops all of its processes for a moment. nsenter(1) stops itself when its child does,
     # and must go on: the machine's process namespace cannot end before the child is reaped.
     seen = os.WEXITED | os.WSTOPPED | os.WNOWAIT
-    while (change := os.waitid(os.P_PID, entered.pid, seen)) is not None and change.si_code == os.CLD_STOPPED:
-        os.waitid(os.P_PID, entered.pid, os.WSTOPPED)
-        entered.send_signal(signal.SIGCONT)
-    return entered.wait()
+    with contextlib.suppress(ChildProcessError):  # somebody else has seen its end
+        while (change := os.waitid(os.P_PID, entered.pid, seen)) is not None and change.si_code == os.CLD_STOPPED:
+            os.waitid(os.P_PID, entered.pid, os.WSTOPPED)
+            entered.send_signal(signal.SIGCONT)
 
 
 def supervise(machine: Machine) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Optional
 
 import pytest
 
-from tests.conftest import MACHINE, ROOT, Done, Key, call, make_key
+from tests.conftest import MACHINE, ROOT, Done, Key, call, make_key, run_in
 
 STACK = "local"
 
@@ -102,9 +102,7 @@ class Project:
 
     def run(self, *argv: object, stdin: str = "") -> Done:
         """Run a program in the machine, as root, without a connection to its sshd."""
-        return call(
-            sys.executable, MACHINE, "run", self.folder / ".local" / STACK / "machine", "--", *argv, stdin=stdin
-        )
+        return run_in(self.folder / ".local" / STACK / "machine", *argv, stdin=stdin)
 
     def connections(self) -> int:
         """How many connections sshd has had since the machine was booted."""

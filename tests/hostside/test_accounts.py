@@ -8,9 +8,8 @@ from typing import NamedTuple
 import pytest
 
 from tests.conftest import Key, Machine, until
-from tests.hostside.conftest import JAIL, add, spec
+from tests.hostside.conftest import JAIL, JAILCTL, add, spec
 
-JAILCTL = "/usr/local/sbin/jailctl"
 FILES = ("passwd", "shadow", "group", "gshadow")
 LIMITS: dict[str, object] = {"access": "read-only", "expires": "2199-12-07"}
 UNIT = "half-done"
@@ -19,12 +18,6 @@ UNIT = "half-done"
 def files_with(machine: Machine, name: str) -> list[str]:
     """The files of accounts that speak of somebody."""
     return [file for file in FILES if machine.run("grep", "-qw", "--", name, f"/etc/{file}").code == 0]
-
-
-@pytest.fixture
-def jail(shared_jail: Machine) -> Machine:
-    """A jail on each Debian release."""
-    return shared_jail
 
 
 @contextmanager

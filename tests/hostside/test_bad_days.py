@@ -17,17 +17,11 @@ OTHER = "organization/sftp-jail/other"
 
 
 @pytest.fixture
-def jail(shared_jail: Machine) -> Machine:
-    """A jail on each Debian release."""
-    return shared_jail
-
-
-@pytest.fixture
-def bare(shared_jail: Machine) -> Iterator[Machine]:
+def bare(jail: Machine) -> Iterator[Machine]:
     """The same machine without one."""
-    assert shared_jail.jailctl("remove-jail", JAIL).code == 0
-    yield shared_jail
-    assert shared_jail.jailctl("apply-jail", JAIL).code == 0
+    assert jail.jailctl("remove-jail", JAIL).code == 0
+    yield jail
+    assert jail.jailctl("apply-jail", JAIL).code == 0
 
 
 @contextmanager
@@ -219,9 +213,8 @@ def test_removing_a_user_who_was_deleted_by_hand_archives_what_he_left(jail: Mac
 @pytest.mark.case("C 41")
 @pytest.mark.parametrize("link", ["/sftp", "/sftp/jail", "/sftp/jail/jack", "/sftp/jail/jack/uploads"])
 def test_a_symbolic_link_in_the_chain_is_found_and_refused_and_not_followed(
-    debian_jail: Machine, jack: Key, link: str
+    jail: Machine, jack: Key, link: str
 ) -> None:
-    jail = debian_jail
     add(jail, "jack", laptop=jack)
     jail.root("sh", "-c", f"mv {link} /aside && mkdir -m 0755 /elsewhere && ln -s /elsewhere {link}")
     try:

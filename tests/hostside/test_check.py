@@ -15,8 +15,7 @@ def check(machine: Machine) -> tuple[int, dict[str, Any]]:
     return done.code, report
 
 
-def test_nobodys_jail_is_found_and_left_to_the_administrator(debian_jail: Machine, jack: Key) -> None:
-    jail = debian_jail
+def test_nobodys_jail_is_found_and_left_to_the_administrator(jail: Machine, jack: Key) -> None:
     add(jail, "jack", laptop=jack)
     jail.root("mkdir", "-p", "/sftp/jail/jill/uploads")
     code, report = check(jail)
@@ -29,10 +28,7 @@ def test_nobodys_jail_is_found_and_left_to_the_administrator(debian_jail: Machin
     assert check(jail)[0] == 0
 
 
-def test_whose_access_ends_within_14_days_is_told_and_is_no_difference(
-    debian_jail: Machine, jack: Key, jill: Key
-) -> None:
-    jail = debian_jail
+def test_whose_access_ends_within_14_days_is_told_and_is_no_difference(jail: Machine, jack: Key, jill: Key) -> None:
     today = datetime.now(timezone.utc).date()
     soon, later = ((today + timedelta(days=days)).isoformat() for days in (12, 16))
     add(jail, "jack", {"expires": soon}, laptop=jack)

@@ -10,11 +10,9 @@ import paramiko  # type: ignore[import-untyped]
 import pytest
 
 from tests.conftest import MACHINE, Done, Key, Machine, call, until
-from tests.hostside.conftest import JAIL, add, spec
+from tests.hostside.conftest import JAIL, JAILCTL, TRIAL, add, spec
 
-JAILCTL = "/usr/local/sbin/jailctl"
 DROP_IN = "/etc/ssh/sshd_config.d/00-sftp-jail.conf"
-TRIAL = "/var/lib/sftp-jail/trial.json"
 ROLLBACK = "sftp-jail-rollback.service"
 TIMER = "sftp-jail-rollback.timer"
 
@@ -26,9 +24,9 @@ OLD_CLIENT = ["-oKexAlgorithms=ecdh-sha2-nistp256", "-oLogLevel=INFO"]
 
 
 @pytest.fixture
-def server(debian_jail: Machine) -> Machine:
+def server(jail: Machine) -> Machine:
     """A machine with a confirmed jail, of each Debian release."""
-    return debian_jail
+    return jail
 
 
 def apply(machine: Machine, jail: dict) -> None:

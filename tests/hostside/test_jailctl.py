@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.conftest import Done, Key, Machine
-from tests.hostside.conftest import JAIL, OWNER, add, spec
+from tests.hostside.conftest import JAIL, OWNER, add, on_trixie, spec
 
 ED25519 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKmqGQdRqO14agWxLuqhyPKNh2yGfAugpSZlQRmAea8N"
 HASH = "$6$saltsalt$" + "a" * 86
@@ -17,6 +17,7 @@ def log_of(machine: Machine) -> list[str]:
     return machine.root("cat", "/var/log/sftp.log").splitlines()
 
 
+@on_trixie
 def test_user_can_upload_list_rename_and_remove(jail: Machine, jack: Key) -> None:
     add(jail, "jack", laptop=jack)
     done = jail.sftp("jack", jack, "put /etc/hostname a", "ls", "rename a b", "rm b", "put /etc/hostname c")
@@ -24,6 +25,7 @@ def test_user_can_upload_list_rename_and_remove(jail: Machine, jack: Key) -> Non
     assert jail.root("stat", "-c", "%U %G", "/sftp/jail/jack/uploads/c").split() == ["jack", "sftp-only"]
 
 
+@on_trixie
 def test_every_operation_is_logged_under_the_users_name(jail: Machine, jack: Key) -> None:
     add(jail, "jack", laptop=jack)
     jail.sftp("jack", jack, "put /etc/hostname a", "rename a b", "-mkdir /x", "rm b")
@@ -38,6 +40,7 @@ def test_every_operation_is_logged_under_the_users_name(jail: Machine, jack: Key
         assert any(words in line for line in lines), words
 
 
+@on_trixie
 def test_logging_goes_on_after_rsyslog_restarts(jail: Machine, jack: Key) -> None:
     add(jail, "jack", laptop=jack)
     jail.root("systemctl", "restart", "rsyslog", "sftp-jail-log")
@@ -46,6 +49,7 @@ def test_logging_goes_on_after_rsyslog_restarts(jail: Machine, jack: Key) -> Non
     assert any('"/uploads/after-the-restart"' in line and " jack " in line for line in log_of(jail))
 
 
+@on_trixie
 def test_a_second_run_changes_nothing_and_says_so(jail: Machine, jack: Key) -> None:
     add(jail, "jack", laptop=jack)
     assert jail.jailctl("apply-jail", JAIL).out == "no change\n"
@@ -53,8 +57,7 @@ def test_a_second_run_changes_nothing_and_says_so(jail: Machine, jack: Key) -> N
     assert jail.jailctl("check") == Done(0, "no difference\n", "")
 
 
-def test_removal_ends_login_and_session_and_archives_the_uploads(debian_jail: Machine, jack: Key, jill: Key) -> None:
-    jail = debian_jail
+def test_removal_ends_login_and_session_and_archives_the_uploads(jail: Machine, jack: Key, jill: Key) -> None:
     add(jail, "jack", laptop=jack)
     add(jail, "jill", laptop=jill)
     assert jail.sftp("jack", jack, "put /etc/hostname kept").code == 0
@@ -86,8 +89,7 @@ def test_removal_ends_login_and_session_and_archives_the_uploads(debian_jail: Ma
     assert jail.jailctl("remove-user", spec("jack", laptop=jack)).out == "no change\n"
 
 
-def test_a_uid_is_never_given_twice_not_even_by_another_jail(debian_jail: Machine, jack: Key) -> None:
-    jail = debian_jail
+def test_a_uid_is_never_given_twice_not_even_by_another_jail(jail: Machine, jack: Key) -> None:
     uids = []
     for verb, stdin in (("remove-user", spec("jack", laptop=jack)), ("remove-jail", JAIL), ("apply-jail", JAIL)):
         if verb != "apply-jail":
@@ -104,6 +106,7 @@ def test_a_uid_is_never_given_twice_not_even_by_another_jail(debian_jail: Machin
     assert theirs < min(uids)
 
 
+@on_trixie
 @pytest.mark.case("C 15")
 def test_an_account_that_is_not_ours_is_never_touched(jail: Machine, jack: Key) -> None:
     jail.root("useradd", "-m", "bob")
@@ -118,6 +121,7 @@ def test_an_account_that_is_not_ours_is_never_touched(jail: Machine, jack: Key) 
     assert "not ours" in done.err
 
 
+@on_trixie
 def test_a_password_is_set_without_ever_showing_and_taken_away_again(jail: Machine, jack: Key) -> None:
     add(jail, "jack", laptop=jack)
     password = {"username": "jack", "passwordHash": HASH}
@@ -135,6 +139,7 @@ def test_a_password_is_set_without_ever_showing_and_taken_away_again(jail: Machi
     assert "passwordauthentication no" in effective
 
 
+@on_trixie
 @pytest.mark.parametrize(
     "stdin",
     [
@@ -159,7 +164,8 @@ def test_bad_input_is_one_line_and_changes_nothing(jail: Machine, stdin: str) ->
     assert jail.root("cat", "/etc/passwd") == before
 
 
-def test_removing_the_jail_leaves_the_server_as_it_was(trixie: Machine, jack: Key) -> None:
+@on_trixie
+def test_removing_the_jail_leaves_the_server_as_it_was(jail: Machine, jack: Key) -> None:
     manifest = (
         "find /etc /usr/local /sftp -printf '%p %y %m %u %g %s %l\\n' 2>/dev/null"
         " | grep -Ev '/etc(/|/systemd/system)? |-$|/(passwd|shadow|group|gshadow)-? '"
@@ -167,17 +173,19 @@ def test_removing_the_jail_leaves_the_server_as_it_was(trixie: Machine, jack: Ke
         " | grep -Ev '^(/etc/ssh|/etc/ssh/sshd_config.d|/etc/logrotate.d|/usr/local/(s?bin|lib)) '"
         " | sort; cat /etc/passwd /etc/group /etc/ssh/sshd_config"
     )
-    trixie.uninstall()
-    before = trixie.root("sh", "-c", manifest)
-    trixie.install()
-    trixie.jailctl("apply-jail", JAIL)
-    add(trixie, "jack", laptop=jack)
-    assert trixie.sftp("jack", jack, "put /etc/hostname kept").code == 0
-    assert trixie.root("sh", "-c", manifest) != before
-    assert trixie.jailctl("remove-jail", JAIL).code == 0
-    trixie.uninstall()
-    assert trixie.root("sh", "-c", manifest) == before
-    assert jail_is_gone(trixie, jack)
+    assert jail.jailctl("remove-jail", JAIL).code == 0
+    jail.uninstall()
+    before = jail.root("sh", "-c", manifest)
+    jail.install()
+    jail.jailctl("apply-jail", JAIL)
+    add(jail, "jack", laptop=jack)
+    assert jail.sftp("jack", jack, "put /etc/hostname kept").code == 0
+    assert jail.root("sh", "-c", manifest) != before
+    assert jail.jailctl("remove-jail", JAIL).code == 0
+    jail.uninstall()
+    assert jail.root("sh", "-c", manifest) == before
+    assert jail_is_gone(jail, jack)
+    jail.install()
 
 
 def jail_is_gone(machine: Machine, key: Key) -> bool:

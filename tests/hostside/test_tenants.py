@@ -3,7 +3,7 @@
 import pytest
 
 from tests.conftest import Done, Key, Machine, until
-from tests.hostside.conftest import JAIL, OWNER, add, spec
+from tests.hostside.conftest import JAIL, OWNER, add, on_trixie, spec
 
 OTHER = "organization/sftp-jail/other"
 
@@ -17,6 +17,7 @@ def release(machine: Machine, owner: str, force_destroy: bool = False) -> Done:
     return machine.jailctl("release", {"owner": owner, "forceDestroy": force_destroy})
 
 
+@on_trixie
 def test_a_name_that_another_stack_has_is_refused_and_its_user_untouched(jail: Machine, jack: Key, jill: Key) -> None:
     add(jail, "jack", laptop=jack)
     done = jail.jailctl("apply-user", theirs("jack", laptop=jill))
@@ -26,12 +27,14 @@ def test_a_name_that_another_stack_has_is_refused_and_its_user_untouched(jail: M
     assert jail.sftp("jack", jill, "ls").code != 0
 
 
+@on_trixie
 def test_a_stack_does_not_remove_the_user_of_another(jail: Machine, jack: Key) -> None:
     add(jail, "jack", laptop=jack)
     assert jail.jailctl("remove-user", theirs("jack", laptop=jack)).out == "no change\n"
     assert jail.sftp("jack", jack, "ls").code == 0
 
 
+@on_trixie
 def test_a_host_is_let_go_when_nobody_else_has_users_there(jail: Machine, jack: Key) -> None:
     add(jail, "jack", laptop=jack)
     assert release(jail, OWNER).code == 0
@@ -48,6 +51,7 @@ def test_a_host_is_let_go_when_nobody_else_has_users_there(jail: Machine, jack: 
     assert jail.run("id", "jack").code != 0
 
 
+@on_trixie
 def test_a_renamed_stack_keeps_its_users_by_the_command_that_the_refusal_names(jail: Machine, jack: Key) -> None:
     add(jail, "jack", laptop=jack)
     add(jail, "jill", laptop=jack)
@@ -58,6 +62,7 @@ def test_a_renamed_stack_keeps_its_users_by_the_command_that_the_refusal_names(j
         assert jail.jailctl("apply-user", theirs(username, laptop=jack)).out == "no change\n"
 
 
+@on_trixie
 def test_on_another_machine_with_the_same_volume_everything_is_as_it_was(jail: Machine, jack: Key, jill: Key) -> None:
     add(jail, "jack", laptop=jack)
     add(jail, "joan", desk=jack)
@@ -107,8 +112,7 @@ def test_on_another_machine_with_the_same_volume_everything_is_as_it_was(jail: M
 
 
 @pytest.mark.case("B 29")
-def test_nothing_is_made_beneath_a_file_system_that_is_not_mounted(debian_jail: Machine, jack: Key) -> None:
-    jail = debian_jail
+def test_nothing_is_made_beneath_a_file_system_that_is_not_mounted(jail: Machine, jack: Key) -> None:
     add(jail, "jack", laptop=jack)
     jail.root("mv", "/sftp", "/aside")
     jail.root("mkdir", "/sftp")
@@ -133,9 +137,8 @@ def test_nothing_is_made_beneath_a_file_system_that_is_not_mounted(debian_jail: 
 
 @pytest.mark.case("B 29")
 def test_after_a_reboot_without_the_volume_nobody_gets_in_and_with_it_everything_is_back(
-    debian_jail: Machine, jack: Key
+    jail: Machine, jack: Key
 ) -> None:
-    jail = debian_jail
     add(jail, "jack", laptop=jack)
     jail.root("sh", "-c", "systemctl stop sftp-jail-log.socket && mkdir /aside && mv /sftp /aside/disk && mkdir /sftp")
     jail.root("sh", "-c", "cp /etc/fstab /fstab && echo '/aside/disk /sftp none bind,nofail 0 0' >> /etc/fstab")
@@ -167,6 +170,7 @@ def test_after_a_reboot_without_the_volume_nobody_gets_in_and_with_it_everything
         jail.root("sh", "-c", "rmdir /sftp && mv /aside/disk /sftp && rmdir /aside && systemctl start sftp-jail-log")
 
 
+@on_trixie
 def test_what_was_deleted_by_hand_can_still_be_removed(jail: Machine, jack: Key) -> None:
     add(jail, "jack", laptop=jack)
     jail.root("sh", "-c", "rm -r /sftp; userdel --force jack")

@@ -11,7 +11,7 @@ import asyncssh
 import pytest
 
 from tests.conftest import MACHINE, Key, Machine, until
-from tests.hostside.conftest import JAIL, OWNER, add, spec
+from tests.hostside.conftest import JAIL, OWNER, add, on_trixie, spec
 from tests.unit.internal_sftp import message
 
 LOG = "/var/log/sftp.log"
@@ -71,9 +71,9 @@ async def handle(address: str, key: Key, data: bytes) -> None:
 
 @pytest.mark.case("A 43", "A 44", "A 45", "A 46", "A 47", "A 48")
 def test_every_operation_is_told_once_under_the_right_user_whatever_the_file_is_called(
-    debian_jail: Machine, jack: Key, jill: Key
+    jail: Machine, jack: Key, jill: Key
 ) -> None:
-    machine = debian_jail
+    machine = jail
     empty_log(machine)
     add(machine, "jack", laptop=jack)
     add(machine, "jill", laptop=jill)
@@ -120,9 +120,9 @@ def fingerprint(key: Key) -> str:
 
 
 def test_a_session_has_the_key_that_opened_it_and_jailctl_says_who_granted_it(
-    debian_jail: Machine, jack: Key, jill: Key
+    jail: Machine, jack: Key, jill: Key
 ) -> None:
-    machine = debian_jail
+    machine = jail
     empty_log(machine)
     add(machine, "jack", laptop=jack, phone=jill)
     stranger_refused = machine.sftp("jack", machine.admin_key, "ls").code
@@ -168,6 +168,7 @@ def test_a_session_has_the_key_that_opened_it_and_jailctl_says_who_granted_it(
             assert words in out, form
 
 
+@on_trixie
 def test_at_info_a_denial_is_told_and_said_to_be_no_certain_answer(jail: Machine, jack: Key) -> None:
     assert jail.jailctl("apply-jail", {**JAIL, "logLevel": "INFO"}).code == 0
     empty_log(jail)
@@ -182,23 +183,23 @@ def test_at_info_a_denial_is_told_and_said_to_be_no_certain_answer(jail: Machine
     )
 
 
-def test_the_story_goes_through_rotations_and_on_when_the_jail_is_gone(trixie: Machine, jack: Key) -> None:
-    trixie.install()
-    assert trixie.jailctl("apply-jail", JAIL).code == 0
-    empty_log(trixie)
-    add(trixie, "jack", laptop=jack)
+@on_trixie
+def test_the_story_goes_through_rotations_and_on_when_the_jail_is_gone(jail: Machine, jack: Key) -> None:
+    empty_log(jail)
+    add(jail, "jack", laptop=jack)
     for number in range(4):
-        assert trixie.sftp("jack", jack, f"put /etc/hostname {number}").code == 0
+        assert jail.sftp("jack", jack, f"put /etc/hostname {number}").code == 0
         if number < 3:
-            inode = trixie.root("stat", "-c", "%i", LOG)
-            trixie.root("logrotate", "--force", "/etc/logrotate.d/sftp-jail")
-            until(lambda before=inode: trixie.root("stat", "-c", "%i", LOG) != before, "a new log")  # type: ignore[misc]
-    assert trixie.jailctl("remove-jail", {**JAIL, "forceDestroy": True}).code == 0
-    assert len(trixie.root("sh", "-c", f"ls {LOG}.*.gz").split()) == 2
-    closed = [event["path"] for event in story(trixie, "--user", "jack") if event["event"] == "close"]
+            inode = jail.root("stat", "-c", "%i", LOG)
+            jail.root("logrotate", "--force", "/etc/logrotate.d/sftp-jail")
+            until(lambda before=inode: jail.root("stat", "-c", "%i", LOG) != before, "a new log")  # type: ignore[misc]
+    assert jail.jailctl("remove-jail", {**JAIL, "forceDestroy": True}).code == 0
+    assert len(jail.root("sh", "-c", f"ls {LOG}.*.gz").split()) == 2
+    closed = [event["path"] for event in story(jail, "--user", "jack") if event["event"] == "close"]
     assert closed == [f"/uploads/{number}" for number in range(4)]
 
 
+@on_trixie
 def test_it_waits_for_nobody_and_changes_nothing(jail: Machine, jack: Key) -> None:
     add(jail, "jack", laptop=jack)
     assert jail.sftp("jack", jack, "put /etc/hostname a").code == 0
@@ -218,6 +219,7 @@ def test_it_waits_for_nobody_and_changes_nothing(jail: Machine, jack: Key) -> No
     assert jail.root("cat", LOG).startswith(logged)
 
 
+@on_trixie
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
@@ -226,14 +228,14 @@ def test_it_waits_for_nobody_and_changes_nothing(jail: Machine, jack: Key) -> No
         (("--user", "../x"), "--user: '../x': no user's name"),
     ],
 )
-def test_a_wrong_option_is_refused_in_one_line(trixie: Machine, words: tuple[str, str], reason: str) -> None:
-    trixie.install()
-    done = trixie.run("/usr/local/sbin/jailctl", "timeline", *words)
+def test_a_wrong_option_is_refused_in_one_line(jail: Machine, words: tuple[str, str], reason: str) -> None:
+    done = jail.run("/usr/local/sbin/jailctl", "timeline", *words)
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith(f"jailctl timeline: {reason}")
     assert done.err.count("\n") == 1
 
 
+@on_trixie
 def test_only_root_is_told_the_story(jail: Machine) -> None:
     done = jail.run("runuser", "-u", "admin", "--", "/usr/local/sbin/jailctl", "timeline")
     assert done.code == 1

@@ -16,7 +16,7 @@ import boto3  # type: ignore[import-untyped]
 import pytest
 from botocore.exceptions import ClientError, ParamValidationError  # type: ignore[import-untyped]
 
-from tests.conftest import MACHINE, ROOT, Done, Key, call, make_key, neighbour, processes_naming, until
+from tests.conftest import ROOT, Done, Key, call, make_key, neighbour, processes_naming, run_in, until
 
 ZONE = "eu-central-1a"
 ANYWHERE = "0.0.0.0/0"
@@ -92,7 +92,7 @@ class Vm:
 
     def run(self, *argv: object) -> Done:
         """Run a program in it as root, whatever its firewall says."""
-        return call(sys.executable, MACHINE, "run", self.directory, "--", *argv)
+        return run_in(self.directory, *argv)
 
     def root(self, script: str) -> str:
         """What a shell script, which must succeed, says in it."""
