@@ -208,6 +208,8 @@ class Machine:
             "IdentitiesOnly": "yes",
             "BatchMode": "yes",
             "ConnectTimeout": "10",
+            # A second apart: where sshd reloads, nobody listens for a moment.
+            "ConnectionAttempts": "3",
             "LogLevel": "ERROR",
         }
         return ["-F", "none", "-i", key.path, *(f"-o{name}={value}" for name, value in options.items())]

@@ -307,21 +307,25 @@ def _set_password(username: str, password_hash: Optional[str]) -> list[str]:
 def _apply(user: User, jail: Jail, before: Optional[User]) -> list[str]:
     """Give him what he is to have; nobody is told so who could not be told by the log, too."""
     lines = []
-    others = (other for other in state.users() if other.username != user.username and not other.pending)
-    addresses = sshd.loaded_address_differences(sorted([*others, user]))
     if user.password_hash is not None:
-        lines += difference.apply(addresses)
+        lines += difference.apply(_address_differences(user))
     if before is not None and before.access not in ("read-write", user.access):
         # A key that goes is not to be good for more meanwhile.
         lines += difference.apply(keys.withdrawal_differences(user))
     lines += difference.apply(user_differences(user, jail))
     if user.password_hash is None and before is not None and before.password_hash is not None:
         # Not sooner: until here he had a password, and it was not to be good from anywhere else.
-        lines += difference.apply(addresses)
+        lines += difference.apply(_address_differences(user))
     ended = difference.apply(_lesser_differences(before, user))
     told = [notes.note("sessions-ended", user=user.username, by=user.owner)] if ended else []
     audit.note(*notes.user_notes(before, user), *told)
     return lines + ended + difference.apply(state.user_differences(user))
+
+
+def _address_differences(user: User) -> Iterator[Difference]:
+    """From where passwords are good, once this user is as he is to be. Reads all users: for where there are passwords."""
+    others = (other for other in state.users() if other.username != user.username and not other.pending)
+    yield from sshd.loaded_address_differences(sorted([*others, user]))
 
 
 def _lesser_differences(before: Optional[User], user: User) -> Iterator[Difference]:

@@ -108,7 +108,7 @@ def test_on_another_machine_with_the_same_volume_everything_is_as_it_was(jail: M
     finally:
         jail.root("groupdel", "newcomer")
         jail.root("tee", "/etc/machine-id", stdin=identity)
-        jail.root("systemctl", "restart", "systemd-journald")
+        jail.root("systemctl", "restart", "systemd-journald", "sftp-jail-log")
 
 
 @pytest.mark.case("B 29")
