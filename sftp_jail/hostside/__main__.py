@@ -323,7 +323,7 @@ def _apply(user: User, jail: Jail, before: Optional[User]) -> list[str]:
 
 
 def _address_differences(user: User) -> Iterator[Difference]:
-    """From where passwords are good, once this user is as he is to be. Reads all users: for where there are passwords."""
+    """From where passwords are good, once this user is as he is to be. Reads all users: only with passwords."""
     others = (other for other in state.users() if other.username != user.username and not other.pending)
     yield from sshd.loaded_address_differences(sorted([*others, user]))
 
