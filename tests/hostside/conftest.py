@@ -49,13 +49,23 @@ on_trixie = pytest.mark.parametrize("module_jail", ["trixie"], indirect=True)
 @pytest.fixture
 def jail(module_jail: Machine) -> Iterator[Machine]:
     """A jail on each Debian release, as `JAIL` has it and with nobody in it."""
-    done = module_jail.run(JAILCTL, "apply-jail", stdin=json.dumps(JAIL))
-    if done.out != "no change\n" or module_jail.run("test", "-e", TRIAL).code == 0:
-        done = module_jail.jailctl("apply-jail", JAIL)
-    assert done.code == 0, done
+    put_right(module_jail, JAIL)
     yield module_jail
-    for user in json.loads(module_jail.root("python3", "-c", RECORDS)):
-        done = module_jail.jailctl("remove-user", {"user": f"{user['owner']}/{user['username']}"})
+    remove_everybody(module_jail)
+
+
+def put_right(machine: Machine, jail: dict) -> None:
+    """Apply the jail again, whatever a test before has done to it."""
+    done = machine.run(JAILCTL, "apply-jail", stdin=json.dumps(jail))
+    if done.out != "no change\n" or machine.run("test", "-e", TRIAL).code == 0:
+        done = machine.jailctl("apply-jail", jail)
+    assert done.code == 0, done
+
+
+def remove_everybody(machine: Machine) -> None:
+    """Remove the users that a test has left."""
+    for user in json.loads(machine.root("python3", "-c", RECORDS)):
+        done = machine.jailctl("remove-user", {"user": f"{user['owner']}/{user['username']}"})
         assert done.code == 0, done
 
 

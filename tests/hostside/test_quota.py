@@ -13,17 +13,17 @@ from typing import NamedTuple, Optional
 import asyncssh
 import pytest
 
-from tests.conftest import RELEASES, Done, Key, Machine
+from tests.conftest import RELEASES, Done, Key, Machine, make_key
 from tests.disks import MachineWithDisks
-from tests.hostside.conftest import JAIL, spec
+from tests.hostside.conftest import JAIL, put_right, remove_everybody, spec
 from tests.hostside.faults.driver import KILLED, Fault, driving
 
 KINDS = ["btrfs", "loop"]
 
 on_bookworm = pytest.mark.parametrize("machine", ["bookworm"], indirect=True)
 on_trixie = pytest.mark.parametrize("machine", ["trixie"], indirect=True)
-with_btrfs = pytest.mark.parametrize("server", ["btrfs"], indirect=True)
-with_loop = pytest.mark.parametrize("server", ["loop"], indirect=True)
+with_btrfs = pytest.mark.parametrize("host", ["btrfs"], indirect=True)
+with_loop = pytest.mark.parametrize("host", ["loop"], indirect=True)
 
 UPLOADS = "/sftp/jail/jack/uploads"
 
@@ -95,16 +95,29 @@ def machine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     machine.stop()
 
 
-@pytest.fixture(params=KINDS)
-def server(machine: Machine, request: pytest.FixtureRequest, jack: Key) -> Iterator[Server]:
-    """A jail with quotas of either kind and no user; afterwards, nothing is left of it but archives."""
+class Host(NamedTuple):
+    """A machine whose jail enforces quotas of a kind."""
+
+    machine: Machine
+    kind: str
+
+    @property
+    def jail(self) -> dict:
+        """What jailctl is told of it."""
+        return {**JAIL, "quotas": self.kind}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def host(machine: Machine, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """A jail with quotas of either kind, which the tests share; in the end, nothing is left of it but archives."""
     machine.install()
     if request.param == "btrfs":
         machine.root("sh", "-c", "mkdir /sftp && mount --bind /btrfs /sftp")
-    server = Server(machine, request.param, jack)
-    done = server.apply_jail()
-    assert done.code == 0, done
-    yield server
+    host = Host(machine, request.param)
+    put_right(machine, host.jail)
+    yield host
+    put_right(machine, host.jail)
+    Server(machine, host.kind, make_key(tmp_path_factory.mktemp("last") / "jack")).add("16MiB")
     done = machine.jailctl("remove-jail", {**JAIL, "forceDestroy": True})
     left = machine.root("sh", "-c", "ls -A /sftp /sftp/state; ls -A /etc/security/limits.d /etc/systemd/system").split()
     mounts = machine.root("findmnt", "--output=TARGET")
@@ -117,6 +130,15 @@ def server(machine: Machine, request: pytest.FixtureRequest, jack: Key) -> Itera
     assert "/sftp/" not in mounts
     assert attached == []
     assert not counts
+
+
+@pytest.fixture
+def server(host: Host, jack: Key) -> Iterator[Server]:
+    """The same, with nobody in it and no archive."""
+    put_right(host.machine, host.jail)
+    yield Server(host.machine, host.kind, jack)
+    remove_everybody(host.machine)
+    host.machine.root("sh", "-c", "rm -rf /sftp/archive/*")
 
 
 @pytest.fixture
@@ -493,7 +515,7 @@ def test_on_another_machine_with_the_same_volume_the_quota_holds_again(server: S
         assert server.check().startswith("no difference\n")
     finally:
         machine.root("tee", "/etc/machine-id", stdin=identity)
-        machine.root("systemctl", "restart", "systemd-journald")
+        machine.root("systemctl", "restart", "systemd-journald", "sftp-jail-log")
 
 
 # Hosts that can enforce nothing
@@ -505,7 +527,8 @@ def test_a_host_that_cannot_enforce_a_quota_refuses_with_the_reason(server: Serv
     done = server.apply_jail("btrfs")
     assert done.code == 1
     assert "quotas: btrfs needs a btrfs at /sftp, and the file system there is overlayfs" in done.err
-    for hidden, words in (("/usr/sbin/mkfs.ext4", "apt-get install e2fsprogs"), ("/dev/loop-control", "modprobe loop")):
+    mkfs = machine.root("which", "mkfs.ext4").strip()  # in /sbin, or where that is /usr/sbin
+    for hidden, words in ((mkfs, "apt-get install e2fsprogs"), ("/dev/loop-control", "modprobe loop")):
         folder = Path(hidden).parent
         machine.root("sh", "-c", f"mkdir {folder}/aside && mv {hidden} {folder}/aside")
         try:

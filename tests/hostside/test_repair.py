@@ -1,6 +1,7 @@
 """The command that `jailctl check` names beside a difference repairs it, on each Debian release."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -69,12 +70,26 @@ TAMPERINGS = {
 """What is done to the server, and how the subject begins by which `check` tells it."""
 
 
+DELAY = "/etc/systemd/logind.conf.d/delay.conf"
+
+
+@contextmanager
+def without_delay(machine: Machine) -> Iterator[None]:
+    """Have a user's systemd end with his last session, and not ten seconds after it (logind.conf(5))."""
+    machine.root("mkdir", "-p", DELAY.rpartition("/")[0])
+    machine.root("tee", DELAY, stdin="[Login]\nUserStopDelaySec=0\n")
+    machine.root("systemctl", "restart", "systemd-logind")
+    yield
+    machine.root("rm", "-r", DELAY.rpartition("/")[0])
+    machine.root("systemctl", "restart", "systemd-logind")
+
+
 @pytest.fixture(scope="module", params=RELEASES)
 def server(
     request: pytest.FixtureRequest, machines: Callable[[str], Machine], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Machine, Key]]:
     """A jail of each Debian release, with jack in it, for all that is done to it here."""
-    with jailed(machines(request.param)) as machine:
+    with jailed(machines(request.param)) as machine, without_delay(machine):
         jack = make_key(tmp_path_factory.mktemp("keys") / "jack")
         add(machine, "jack", {"expires": "2199-12-07", "access": "read-only"}, laptop=jack)
         yield machine, jack
