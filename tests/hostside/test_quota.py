@@ -387,9 +387,9 @@ def killed(machine: Machine, verb: str, stdin: dict, step: int, at: tuple[str, .
 @pytest.mark.case("B 1")
 @on_bookworm
 @pytest.mark.parametrize(
-    ("server", "change"),
+    ("host", "change"),
     [("btrfs", "comes"), ("loop", "comes"), ("loop", "changes"), ("loop", "goes")],
-    indirect=["server"],
+    indirect=["host"],
 )
 def test_killed_at_any_step_of_a_change_nothing_is_lost_and_the_next_run_finishes_it(
     server: Server, change: str

@@ -168,8 +168,8 @@ def test_what_is_asked_for_is_done_in_one_run_whatever_has_been_done_to_the_serv
     run_state_machine_as_test(
         OperatorsOfThis,
         settings=settings(
-            max_examples=EXAMPLES or 8,
-            stateful_step_count=14,
+            max_examples=EXAMPLES or 4,
+            stateful_step_count=12,
             derandomize=not EXAMPLES,
             deadline=None,
             database=None,
