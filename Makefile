@@ -5,7 +5,7 @@ PYTHON_OF = python3 -c 'import json, sys; print(json.load(sys.stdin)["python"])'
 
 BENCH_PYTHON_OF = python3 -c 'import json, sys; print(json.load(sys.stdin)["benchPython"])'
 
-.PHONY: demo demo-aws down test unit bench bench-log clean
+.PHONY: demo demo-aws down test test-quick test-faults unit bench bench-log clean
 
 ## A jailed SFTP host on this computer, and a tour of it
 demo:
@@ -31,6 +31,18 @@ down:
 test:
 	@python=$$(toolchain/setup --for test --print-env | $(PYTHON_OF)) \
 		&& "$$python" -m pytest --numprocesses $$((2 * $$(nproc))) --no-loadscope-reorder $(PYTEST)
+
+## An answer in a minute: the unit tests, and jailctl on one machine
+test-quick:
+	@python=$$(toolchain/setup --for test --print-env | $(PYTHON_OF)) \
+		&& "$$python" -m pytest --numprocesses $$((2 * $$(nproc))) tests/unit tests/hostside/test_jailctl.py \
+			-k 'trixie or not hostside' $(PYTEST)
+
+## jailctl killed, refused and out of room at each of its steps, and 50 random histories: hours, where `make test` samples
+test-faults:
+	@python=$$(toolchain/setup --for test --print-env | $(PYTHON_OF)) \
+		&& SFTP_JAIL_EVERY_STEP=1 SFTP_JAIL_EXAMPLES=50 "$$python" -m pytest --numprocesses $$((2 * $$(nproc))) \
+			--no-loadscope-reorder tests/hostside/faults $(PYTEST)
 
 ## The tests that need neither root nor a machine of their own
 unit:

@@ -53,7 +53,7 @@ class Done(NamedTuple):
 
 
 def call(*argv: object, stdin: str = "", env: Optional[dict[str, str]] = None) -> Done:
-    """Run a program to its end, or for two minutes."""
+    """Run a program to its end, or for five minutes."""
     done = subprocess.run(
         [str(arg) for arg in argv],
         input=stdin,
@@ -61,14 +61,14 @@ def call(*argv: object, stdin: str = "", env: Optional[dict[str, str]] = None) -
         text=True,
         errors="backslashreplace",
         env=env,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     return Done(done.returncode, done.stdout, done.stderr)
 
 
 def run_in(directory: Path, *argv: object, stdin: str = "") -> Done:
-    """Run a program as root in the machine of that directory, to its end or for two minutes; 255 if it does not run."""
+    """Run a program as root in the machine of that directory, to its end or for five minutes; 255 if it does not run."""
     try:
         command = inside(leader_of(directory), [str(arg) for arg in argv])
     except Problem as problem:
@@ -78,7 +78,7 @@ def run_in(directory: Path, *argv: object, stdin: str = "") -> Done:
     ) as entered:
         Thread(target=attend, args=(entered,), daemon=True).start()
         try:
-            out, err = entered.communicate(stdin, timeout=120)
+            out, err = entered.communicate(stdin, timeout=300)
         except BaseException:
             entered.kill()
             raise
