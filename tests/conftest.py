@@ -68,11 +68,11 @@ def call(*argv: object, stdin: str = "", env: Optional[dict[str, str]] = None) -
 
 
 def run_in(directory: Path, *argv: object, stdin: str = "") -> Done:
-    """Run a program as root in the machine of that directory, to its end or for five minutes; 255 if it does not run."""
+    """Run a program as root in the machine of that directory, to its end or for five minutes; 1 if it does not run."""
     try:
         command = inside(leader_of(directory), [str(arg) for arg in argv])
     except Problem as problem:
-        return Done(255, "", f"{problem}\n")
+        return Done(1, "", f"{problem}\n")
     with subprocess.Popen(
         command, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True, errors="backslashreplace"
     ) as entered:

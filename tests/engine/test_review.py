@@ -297,6 +297,7 @@ def test_among_500_users_one_changed_key_is_at_most_15_lines_of_the_preview(
 ) -> None:
     five_hundred["user007"]["keys"]["laptop"] = keys.ed25519(2007)
     project.write()
-    printed = project.preview("--diff").splitlines()
+    # Between them, the engine says now and then that it is still at work.
+    printed = [line for line in project.preview("--diff").splitlines() if not line.startswith("@ previewing")]
     assert sum("=>" in line for line in printed) == 1
     assert len(printed) <= 15, "\n".join(printed)

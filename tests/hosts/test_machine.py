@@ -223,7 +223,9 @@ def test_a_start_that_is_killed_is_taken_up_by_the_next(machine: Machine, tmp_pa
     assert len(answers) == 1
     assert machine.root("hostname") == f"{machine.spec['name']}\n"
     machine.stop()
-    assert traces(tmp_path, json.loads(answers.pop())["address"]) == []
+    # The supervisor that came second may just be about to see that.
+    address = json.loads(answers.pop())["address"]
+    until(lambda: traces(tmp_path, address) == [], "the end of all of it")
 
 
 def test_a_half_made_root_file_system_is_not_taken_for_one(tmp_path: Path) -> None:

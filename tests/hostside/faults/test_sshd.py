@@ -6,7 +6,7 @@ import pytest
 
 from tests.hostside.conftest import JAIL
 from tests.hostside.faults.driver import KILLED, KINDS, Fault
-from tests.hostside.faults.rounds import CLEAN, Move, Server, has_jack, play, steps_of
+from tests.hostside.faults.rounds import CLEAN, Move, Server, has_jack, play, stride_of
 
 CHANGED = {**JAIL, "hardening": True, "umask": "027"}
 
@@ -48,7 +48,7 @@ def test_killed_at_any_step_of_a_change_the_servers_own_rollback_finds_the_old_c
     has_on_trial(CHANGED)(server)
     new = drop_in(server)
     server.must("rollback")
-    (step, stride), reached = steps_of(server, 9), "the first one"
+    step, stride, reached = 0, stride_of(server, 9), "the first one"
     while reached:
         reached = server.run("apply-jail", CHANGED, Fault(KILLED, step)).reached
         assert drop_in(server) in (old, new), f"half a file: {reached}"
