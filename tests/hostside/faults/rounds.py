@@ -92,7 +92,7 @@ EVERY_STEP = bool(os.environ.get("SFTP_JAIL_EVERY_STEP"))
 
 
 def stride_of(server: Server, stride: int) -> int:
-    """How many steps from one that is tried to the next: 1 if it is to be all; else others are tried on each release."""
+    """How many steps from one that is tried to the next: 1 if all are; else each release has others of them tried."""
     return 1 if EVERY_STEP else stride + RELEASES.index(server.machine.spec["release"])
 
 

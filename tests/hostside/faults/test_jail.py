@@ -38,4 +38,4 @@ ROUNDS = {
 def test_interrupted_at_any_step_a_verb_shuts_nobody_out_and_the_next_run_finishes_it(
     server: Server, moves: list[Move], kind: str
 ) -> None:
-    play(server, moves, kind, stride=31)
+    play(server, moves, kind, stride=61)

@@ -168,7 +168,7 @@ def test_what_is_asked_for_is_done_in_one_run_whatever_has_been_done_to_the_serv
     run_state_machine_as_test(
         OperatorsOfThis,
         settings=settings(
-            max_examples=EXAMPLES or 4,
+            max_examples=EXAMPLES or 2,
             stateful_step_count=12,
             derandomize=not EXAMPLES,
             deadline=None,

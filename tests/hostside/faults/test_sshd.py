@@ -37,7 +37,7 @@ ROUNDS = {
 def test_interrupted_at_any_step_a_verb_shuts_nobody_out_and_the_next_run_finishes_it(
     server: Server, moves: list[Move], kind: str
 ) -> None:
-    play(server, moves, kind, stride=13)
+    play(server, moves, kind, stride=23)
 
 
 @pytest.mark.case("B 2")
