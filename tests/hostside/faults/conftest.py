@@ -20,6 +20,7 @@ def driven(
     """A machine of each Debian release, for all that is done to it here."""
     machine, keys = machines(request.param), tmp_path_factory.mktemp("keys")
     machine.install()
+    machine.root("rm", "-rf", "/sftp/archive")  # of users of the same names, in tests before
     if request.param == "trixie":
         machine.root("tee", LENIENT, stdin="PerSourcePenalties no\n")
         machine.root("systemctl", "reload", "ssh")
