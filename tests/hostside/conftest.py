@@ -72,6 +72,26 @@ def remove_everybody(machine: Machine) -> None:
 RECORDS = "import json, glob; print(json.dumps([json.load(open(path)) for path in glob.glob('/sftp/state/users/*')]))"
 
 
+@contextlib.contextmanager
+def another_machine(machine: Machine, *usernames: str) -> Iterator[None]:
+    """All but /sftp is another machine's: none of these accounts, no group, and nothing of ours in /etc."""
+    identity = machine.root("cat", "/etc/machine-id")
+    machine.root("tee", "/etc/machine-id", stdin=f"{'0' * 31}1\n")
+    machine.root("systemctl", "restart", "systemd-journald")
+    for username in usernames:
+        machine.root("userdel", "--force", username)
+    machine.root("groupdel", "sftp-only")
+    machine.root("groupdel", "sftp-only-password")
+    machine.root("systemctl", "stop", "sftp-jail-log.socket")
+    machine.root("sh", "-c", "find /etc -name '*sftp-jail*' -prune -exec rm -r {} +; systemctl daemon-reload")
+    machine.root("sh", "-c", "rm -r /var/log/sftp.log /var/lib/sftp-jail; systemctl reload ssh")
+    try:
+        yield
+    finally:
+        machine.root("tee", "/etc/machine-id", stdin=identity)
+        machine.root("systemctl", "restart", "systemd-journald", "sftp-jail-log")
+
+
 @pytest.fixture
 def jack(tmp_path: Path) -> Key:
     return make_key(tmp_path / "jack")

@@ -15,7 +15,7 @@ import pytest
 
 from tests.conftest import RELEASES, Done, Key, Machine, make_key
 from tests.disks import MachineWithDisks
-from tests.hostside.conftest import JAIL, put_right, remove_everybody, spec
+from tests.hostside.conftest import JAIL, another_machine, put_right, remove_everybody, spec
 from tests.hostside.faults.driver import KILLED, Fault, driving
 
 KINDS = ["btrfs", "loop"]
@@ -497,25 +497,13 @@ def test_on_another_machine_with_the_same_volume_the_quota_holds_again(server: S
     server.add("16MiB")
     assert server.sftp(*PARTS).code == 0
     files = machine.root("sh", "-c", MANIFEST)
-    identity = machine.root("cat", "/etc/machine-id")
-    machine.root("tee", "/etc/machine-id", stdin=f"{'0' * 31}1\n")
-    machine.root("systemctl", "restart", "systemd-journald")
     machine.root("sh", "-c", f"umount {UPLOADS} || true")
-    machine.root("userdel", "--force", "jack")
-    machine.root("groupdel", "sftp-only")
-    machine.root("groupdel", "sftp-only-password")
-    machine.root("systemctl", "stop", "sftp-jail-log.socket")
-    machine.root("sh", "-c", "find /etc -name '*sftp-jail*' -prune -exec rm -r {} +; systemctl daemon-reload")
-    machine.root("sh", "-c", "rm -r /var/log/sftp.log /var/lib/sftp-jail; systemctl reload ssh")
-    try:
+    with another_machine(machine, "jack"):
         assert server.apply_jail().code == 0
         server.add("16MiB")
         assert machine.root("sh", "-c", MANIFEST) == files
         assert server.sftp(f"put {big} big").code != 0
         assert server.check().startswith("no difference\n")
-    finally:
-        machine.root("tee", "/etc/machine-id", stdin=identity)
-        machine.root("systemctl", "restart", "systemd-journald", "sftp-jail-log")
 
 
 # Hosts that can enforce nothing

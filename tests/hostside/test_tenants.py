@@ -3,7 +3,7 @@
 import pytest
 
 from tests.conftest import Done, Key, Machine, until
-from tests.hostside.conftest import JAIL, OWNER, add, on_trixie, spec
+from tests.hostside.conftest import JAIL, OWNER, add, another_machine, on_trixie, spec
 
 OTHER = "organization/sftp-jail/other"
 
@@ -71,44 +71,31 @@ def test_on_another_machine_with_the_same_volume_everything_is_as_it_was(jail: M
     owners = "cd /sftp/jail; stat -c '%n %u %g' j[ai]*/uploads jack/uploads/*; getent shadow jack jill"
     before = jail.root("sh", "-c", owners)
     assert jail.sftp("joan", jack, "put /etc/hostname joans").code == 0
-    # All but /sftp is another machine's: no account, no group, and nothing of ours in /etc.
-    identity = jail.root("cat", "/etc/machine-id")
-    jail.root("tee", "/etc/machine-id", stdin=f"{'0' * 31}1\n")
-    jail.root("systemctl", "restart", "systemd-journald")
-    jail.root("userdel", "--force", "joan")
-    jail.root("userdel", "--force", "jack")
-    jail.root("userdel", "--force", "jill")
-    jail.root("groupdel", "sftp-only")
-    jail.root("groupdel", "sftp-only-password")
-    jail.root("systemctl", "stop", "sftp-jail-log.socket")
-    jail.root("sh", "-c", "find /etc -name '*sftp-jail*' -prune -exec rm -r {} +; systemctl daemon-reload")
-    jail.root("sh", "-c", "rm -r /var/log/sftp.log /var/lib/sftp-jail; systemctl reload ssh")
-    # Who comes first there takes the next group ids, as Debian's packages do.
-    jail.root("groupadd", "--system", "newcomer")
-    try:
-        assert jail.sftp("jack", jack, "ls").code != 0
-        done = jail.jailctl("apply-jail", JAIL)
-        assert done.code == 0, done
-        # The other stack's user is back, and those of the host's own stack wait for it to ask for them.
-        assert jail.sftp("jill", jill, "ls").code == 0
-        assert jail.sftp("jack", jack, "ls").code != 0
-        assert jail.sftp("joan", jack, "ls").code != 0
-        assert "user joan: the machine's before, should be asked for, or pruned" in jail.jailctl("check").out
-        add(jail, "jack", laptop=jack)
-        # joan was removed together with the machine, and so from nowhere.
-        assert jail.jailctl("prune", {"owner": OTHER}).out == "no change\n"
-        assert jail.jailctl("prune", {"owner": OWNER}).code == 0
-        assert jail.run("test", "-e", "/sftp/jail/joan").code != 0
-        assert "joans" in jail.root("sh", "-c", "tar tf /sftp/archive/joan-*.tar")
-        assert jail.root("sh", "-c", owners) == before
-        assert "kept" in jail.sftp("jack", jack, "ls").out
-        assert jail.sftp("jill", jill, "put /etc/hostname more").code == 0
-        assert jail.jailctl("check").out == "no difference\n"
-        assert " jack " in jail.root("cat", "/var/log/sftp.log")
-    finally:
-        jail.root("groupdel", "newcomer")
-        jail.root("tee", "/etc/machine-id", stdin=identity)
-        jail.root("systemctl", "restart", "systemd-journald", "sftp-jail-log")
+    with another_machine(jail, "joan", "jack", "jill"):
+        # Who comes first there takes the next group ids, as Debian's packages do.
+        jail.root("groupadd", "--system", "newcomer")
+        try:
+            assert jail.sftp("jack", jack, "ls").code != 0
+            done = jail.jailctl("apply-jail", JAIL)
+            assert done.code == 0, done
+            # The other stack's user is back, and those of the host's own stack wait for it to ask for them.
+            assert jail.sftp("jill", jill, "ls").code == 0
+            assert jail.sftp("jack", jack, "ls").code != 0
+            assert jail.sftp("joan", jack, "ls").code != 0
+            assert "user joan: the machine's before, should be asked for, or pruned" in jail.jailctl("check").out
+            add(jail, "jack", laptop=jack)
+            # joan was removed together with the machine, and so from nowhere.
+            assert jail.jailctl("prune", {"owner": OTHER}).out == "no change\n"
+            assert jail.jailctl("prune", {"owner": OWNER}).code == 0
+            assert jail.run("test", "-e", "/sftp/jail/joan").code != 0
+            assert "joans" in jail.root("sh", "-c", "tar tf /sftp/archive/joan-*.tar")
+            assert jail.root("sh", "-c", owners) == before
+            assert "kept" in jail.sftp("jack", jack, "ls").out
+            assert jail.sftp("jill", jill, "put /etc/hostname more").code == 0
+            assert jail.jailctl("check").out == "no difference\n"
+            assert " jack " in jail.root("cat", "/var/log/sftp.log")
+        finally:
+            jail.root("groupdel", "newcomer")
 
 
 @pytest.mark.case("B 29")

@@ -4,11 +4,13 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional, TypeVar
+
+import pytest
 
 from tests.conftest import RELEASES, Done, Key, Machine
 from tests.hostside.conftest import spec
-from tests.hostside.faults.driver import KILLED, PLACE, REFUSED, Driver, Fault, Outcome, outcome, request_of
+from tests.hostside.faults.driver import KILLED, KINDS, PLACE, REFUSED, Driver, Fault, Outcome, outcome, request_of
 
 CLEAN = "no difference\n"
 
@@ -85,6 +87,21 @@ def has_jack(server: Server) -> None:
 
 def has_less(server: Server) -> None:
     server.must("apply-user", server.less)
+
+
+Test = TypeVar("Test", bound=Callable[..., None])
+
+
+def interrupted(rounds: dict[str, Any]) -> Callable[[Test], Test]:
+    """Have a test play each of the rounds (`moves`), interrupted in each way (`kind`)."""
+
+    def marked(test: Test) -> Test:
+        by_moves = pytest.mark.parametrize("moves", rounds.values(), ids=rounds)(test)
+        by_kind = pytest.mark.parametrize("kind", KINDS)(by_moves)
+        marked: Test = pytest.mark.case("B 1", "B 19")(by_kind)
+        return marked
+
+    return marked
 
 
 EVERY_STEP = bool(os.environ.get("SFTP_JAIL_EVERY_STEP"))

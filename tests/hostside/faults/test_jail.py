@@ -1,10 +1,7 @@
 """A verb for the host, interrupted at any step: the administrator gets in, and the next run finishes the work."""
 
-import pytest
-
 from tests.hostside.conftest import JAIL
-from tests.hostside.faults.driver import KINDS
-from tests.hostside.faults.rounds import Move, Server, has_jack, has_less, play
+from tests.hostside.faults.rounds import Move, Server, has_jack, has_less, interrupted, play
 
 TAMPERING = """
 chmod 0777 /sftp/jail/jack
@@ -31,10 +28,7 @@ ROUNDS = {
 }
 
 
-@pytest.mark.case("B 1")
-@pytest.mark.case("B 19")
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("moves", ROUNDS.values(), ids=ROUNDS)
+@interrupted(ROUNDS)
 def test_interrupted_at_any_step_a_verb_shuts_nobody_out_and_the_next_run_finishes_it(
     server: Server, moves: list[Move], kind: str
 ) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.hostside.conftest import JAIL
-from tests.hostside.faults.driver import KILLED, KINDS, Fault
-from tests.hostside.faults.rounds import CLEAN, Move, Server, has_jack, play, stride_of
+from tests.hostside.faults.driver import KILLED, Fault
+from tests.hostside.faults.rounds import CLEAN, Move, Server, has_jack, interrupted, play, stride_of
 
 CHANGED = {**JAIL, "hardening": True, "umask": "027"}
 
@@ -30,10 +30,7 @@ ROUNDS = {
 }
 
 
-@pytest.mark.case("B 1")
-@pytest.mark.case("B 19")
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("moves", ROUNDS.values(), ids=ROUNDS)
+@interrupted(ROUNDS)
 def test_interrupted_at_any_step_a_verb_shuts_nobody_out_and_the_next_run_finishes_it(
     server: Server, moves: list[Move], kind: str
 ) -> None:

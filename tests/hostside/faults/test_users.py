@@ -2,11 +2,8 @@
 
 from collections.abc import Callable
 
-import pytest
-
 from tests.hostside.conftest import OWNER
-from tests.hostside.faults.driver import KINDS
-from tests.hostside.faults.rounds import CLEAN, Move, Server, has_jack, has_less, play
+from tests.hostside.faults.rounds import CLEAN, Move, Server, has_jack, has_less, interrupted, play
 
 OTHER = "organization/sftp-jail/other"
 HASH = "$y$j9T$F5Jx5fExrKuPp53xLKQ..1$X3DX6M94c7o.9agCG9G317fhZg9SqC.5i5rd.RhAtQ7"
@@ -71,10 +68,7 @@ ROUNDS: dict[str, Callable[[Server], list[Move]]] = {
 }
 
 
-@pytest.mark.case("B 1")
-@pytest.mark.case("B 19")
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("moves", ROUNDS.values(), ids=ROUNDS)
+@interrupted(ROUNDS)
 def test_interrupted_at_any_step_a_verb_harms_nobody_and_the_next_run_finishes_it(
     server: Server, moves: Callable[[Server], list[Move]], kind: str
 ) -> None:
