@@ -12,7 +12,9 @@ What is true of all of them, and why:
   (`replace_with` would see the first alone; and in stdin, an id not known yet would hide all else from a preview.)
 """
 
-from typing import Optional
+import json
+from collections.abc import Mapping
+from typing import Any, Optional
 
 import pulumi
 from pulumi_command import remote
@@ -56,7 +58,7 @@ def command(
     with unrecorded():
         return remote.Command(
             name,
-            connection=connection if connection is not None else host.connection,
+            connection=connection if connection is not None else host.connected,
             create=_on(host.deleted_with, _as_root(host, create)) if create is not None else None,
             delete=_as_root(host, delete) if delete is not None else None,
             stdin=stdin,
@@ -66,10 +68,21 @@ def command(
         )
 
 
-def _on(machine: Optional[pulumi.CustomResource], line: pulumi.Output[str]) -> pulumi.Output[str]:
+def spec(values: Mapping[str, Any]) -> pulumi.Input[str]:
+    """The JSON of a map, with its keys sorted; an Output only where one of its values is none of JSON's own."""
+    try:
+        return json.dumps(values, sort_keys=True)
+    except TypeError:
+        return pulumi.Output.json_dumps(values, sort_keys=True)
+
+
+def _on(machine: Optional[pulumi.CustomResource], line: pulumi.Input[str]) -> pulumi.Input[str]:
     return line if machine is None else pulumi.Output.concat(line, MACHINE, machine.id)
 
 
-def _as_root(host: Host, line: str) -> pulumi.Output[str]:
-    user = pulumi.Output.from_input(host.connection.user)
-    return user.apply(lambda name: line if name == "root" else f"sudo -n {line}")
+def _as_root(host: Host, line: str) -> pulumi.Input[str]:
+    def told(user: Optional[str]) -> str:
+        return line if user == "root" else f"sudo -n {line}"
+
+    user: Any = host.connection.user
+    return told(user) if isinstance(user, str) else pulumi.Output.from_input(user).apply(told)

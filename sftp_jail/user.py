@@ -10,7 +10,7 @@ from typing import Optional
 import pulumi
 
 from .faults import Fault, below, checked, examine, raise_any
-from .hosts import Host
+from .hosts import Host, Place
 from .hostside.validate import (
     check_access,
     check_expiry_ahead,
@@ -25,7 +25,7 @@ from .hostside.validate import (
     show,
 )
 from .position import unrecorded
-from .remote import JAILCTL, command, owner
+from .remote import JAILCTL, command, owner, spec
 
 
 @dataclass(kw_only=True)
@@ -148,19 +148,16 @@ class JailUser(pulumi.ComponentResource):
             # What it says it has done would be kept in the state; what it fails with is on stderr.
             create=f"{JAILCTL} apply-user > /dev/null",
             delete=f"{JAILCTL} remove-user",
-            stdin=pulumi.Output.json_dumps(
+            stdin=spec(
                 # Flat: a preview prints beside what has changed every other entry of the same map, and every brace.
                 {
                     **{
-                        f"key {label}": checked(below(f"{name}.user.keys", label), normalise_key, key).apply(
-                            normalise_key
-                        )
+                        f"key {label}": _plain_key(below(f"{name}.user.keys", label), key)
                         for label, key in (user.keys or {}).items()
                     },
                     **limits,
                     "user": f"{owner()}/{args.username}",
-                },
-                sort_keys=True,
+                }
             ),
             opts=pulumi.ResourceOptions(
                 parent=self,
@@ -177,18 +174,19 @@ class JailUser(pulumi.ComponentResource):
                 create=f"{JAILCTL} apply-password",
                 delete=f"{JAILCTL} remove-password",
                 # One secret hides the whole stdin from a preview, hence a Command of its own.
-                stdin=pulumi.Output.secret(
-                    pulumi.Output.json_dumps({"passwordHash": password_hash, "username": args.username}, sort_keys=True)
-                ),
+                stdin=pulumi.Output.secret(spec({"passwordHash": password_hash, "username": args.username})),
                 opts=pulumi.ResourceOptions(parent=self, depends_on=[account]),
             )
 
         self.username = pulumi.Output.from_input(args.username)
-        host = args.host
-        self.sftp = pulumi.Output.all(host.address, host.port, host.sftp_options).apply(
-            lambda place: _sftp_command(args, *place)
-        )
-        self.register_outputs({"username": self.username, "sftp": self.sftp})
+        self.sftp = args.host.place.apply(partial(sftp_command, args.username, user))
+        # No register_outputs: all of the state would be written once more for each user, for what the stack's own
+        # outputs say.
+
+
+def _plain_key(path: str, key: pulumi.Input[str]) -> pulumi.Input[str]:
+    """The key as it is compared and sent; one that is known has been checked."""
+    return normalise_key(key) if isinstance(key, str) else checked(path, normalise_key, key).apply(normalise_key)
 
 
 def _limits(user: UserArgs) -> dict[str, object]:
@@ -220,7 +218,8 @@ def _refusal_of_a_past_end(name: str) -> pulumi.ResourceOptions:
     return pulumi.ResourceOptions(hooks=pulumi.ResourceHookBinding(before_create=[hook], before_update=[hook]))
 
 
-def _sftp_command(args: JailUserArgs, address: str, port: int, options: Sequence[str]) -> str:
-    identity = ["-i", args.user.identity_file] if args.user.identity_file is not None else []
-    place = ["-P", str(int(port))] if port != 22 else []
-    return shlex.join(["sftp", *identity, *options, *place, f"{args.username}@{address}"])
+def sftp_command(username: str, user: UserArgs, place: Place) -> str:
+    """How the user logs in from this computer."""
+    identity = ["-i", user.identity_file] if user.identity_file is not None else []
+    port = ["-P", str(place.port)] if place.port != 22 else []
+    return shlex.join(["sftp", *identity, *place.options, *port, f"{username}@{place.address}"])

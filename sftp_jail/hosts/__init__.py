@@ -1,7 +1,8 @@
 """The contract of a host: whatever makes the machine, these few things are all that a jail asks of it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Optional
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple, Optional
 
 import pulumi
 from pulumi_command.remote import ConnectionArgs, ProxyConnectionArgs
@@ -13,6 +14,15 @@ DIALS: dict[str, Any] = {
     "per_dial_timeout": 10,
 }
 """How long every connection is tried for; the timeout is in seconds."""
+
+
+class Place(NamedTuple):
+    """Where an SFTP client finds the server."""
+
+    address: str
+    port: int
+    options: Sequence[str]
+    """Those without which it would not know the server."""
 
 
 class Host(pulumi.ComponentResource):
@@ -45,6 +55,18 @@ class Host(pulumi.ComponentResource):
 
     sftp_options: pulumi.Input[Sequence[str]]
     """Options without which OpenSSH's client on this computer would not know the host; empty as a rule."""
+
+    @cached_property
+    def connected(self) -> pulumi.Output[ConnectionArgs]:
+        """`connection` for every Command: one Output, since the SDK's time goes with the square of their number."""
+        return pulumi.Output.from_input(self.connection)
+
+    @cached_property
+    def place(self) -> pulumi.Output[Place]:
+        """Where users find it; one Output for all of them, likewise."""
+        return pulumi.Output.all(self.address, self.port, self.sftp_options).apply(
+            lambda found: Place(found[0], int(found[1]), found[2])
+        )
 
     @property
     def exports(self) -> Mapping[str, Any]:

@@ -1,7 +1,8 @@
 """Installs jailctl on a server, or takes it away: run by `python3 -c`, with the program's own files as its input.
 
 Not imported by anything: a one-line command reads a JSON map of path to content from stdin and executes this entry
-of it, with the map in `files` and `install` or `uninstall` as the only argument. The other entries are packed.
+of it, with the map in `files` and `install` or `uninstall` as the only argument. The other files are in the archive;
+the map has their digests for whoever compares it with another one.
 """
 
 import base64
@@ -48,18 +49,16 @@ def objection() -> str:
     )
 
 
-def unpacked(files: dict[str, str]) -> dict[str, str]:
+def unpacked(sent: dict[str, str]) -> dict[str, str]:
     """The text of each file."""
-    return {
-        name: content if name == "install.py" else bz2.decompress(base64.b64decode(content)).decode()
-        for name, content in files.items()
-    }
+    archive = json.loads(bz2.decompress(base64.b64decode(sent["archive"])))
+    return {"install.py": sent["install.py"], **archive}
 
 
-def install(packed: dict[str, str]) -> str:
+def install(sent: dict[str, str]) -> str:
     """Write this version beside the current one, then switch to it: nobody ever runs half a program."""
-    version = hashlib.sha256(json.dumps(packed, sort_keys=True).encode()).hexdigest()[:12]
-    files = unpacked(packed)
+    version = hashlib.sha256(json.dumps(sent, sort_keys=True).encode()).hexdigest()[:12]
+    files = unpacked(sent)
     folder = LIBRARY / version
     if CURRENT.is_symlink() and os.readlink(CURRENT) == version and _is_whole(folder, files):
         return "no change"

@@ -121,7 +121,7 @@ class Server:
             return ["jail: jailctl installed"]
         if change.kind == "delete":
             return ["jail: jailctl removed"]
-        files = sorted(path for path in {**old, **new} if old.get(path) != new.get(path))
+        files = sorted(path for path in {**old, **new} if path != "archive" and old.get(path) != new.get(path))
         if not files:
             return []
         return [f"jail: jailctl upgraded (files {', '.join(map(self.style.value, files))} changed)"]

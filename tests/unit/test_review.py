@@ -482,7 +482,8 @@ def test_a_jail_that_is_new_lists_its_settings_and_one_that_goes_says_so(run: Ru
 
 
 def test_an_upgrade_of_jailctl_names_the_files_and_not_their_text(run: Run) -> None:
-    before, after = {"install.py": "a", "x.py": "b", "y.py": "c"}, {"install.py": "a", "x.py": "B", "z.py": "d"}
+    before = {"install.py": "a", "archive": "e", "x.py": "b", "y.py": "c"}
+    after = {"install.py": "a", "archive": "f", "x.py": "B", "z.py": "d"}
     upgrade = policy_command("update", before, after, "jail-install")
     again = policy_command("update", {"jailctl": "abc"}, {"jailctl": "def"})
     done = run(digest(stack(), upgrade, again))
