@@ -13,6 +13,7 @@ holds open: when it ends, the engine is gone.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import re
@@ -29,7 +30,15 @@ from pathlib import Path
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
-from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, language_pb2, language_pb2_grpc, plugin_pb2
+
+# Each command of the CLI starts two of us, and waits. Packages that stand here without what they would execute let the
+# generated modules be imported without the rest of the SDK, which takes more than all else that we import.
+for package in ("pulumi", "pulumi.runtime", "pulumi.runtime.proto"):
+    found = importlib.util.find_spec(package)
+    assert found is not None
+    sys.modules[package] = importlib.util.module_from_spec(found)
+
+from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, language_pb2, language_pb2_grpc, plugin_pb2  # noqa: E402
 
 EXECUTOR = Path(__file__).resolve().with_name("pulumi-language-python-exec")
 ALREADY_EXPLAINED = 32  # the executor's exit status after it has told the user what is wrong
@@ -252,14 +261,17 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
 
 def main() -> None:
     """Serve until SIGINT, or until the engine is gone."""
-    ended = threading.Event()
+    ended, end = os.pipe()
+    os.set_blocking(end, False)
+    # Not by a handler of ours: it would wait for the main thread, where gRPC's threads may be the ones that are told.
+    signal.set_wakeup_fd(end)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
+        signal.signal(number, lambda *_: None)
 
     def wait_for_the_engine_to_end() -> None:
         while os.read(sys.stdin.fileno(), 4096):
             pass
-        ended.set()
+        os.write(end, b"\0")
 
     sizes = [("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.max_send_message_length", MESSAGE_BYTES)]
     server = grpc.server(ThreadPoolExecutor(), options=sizes)
@@ -268,7 +280,7 @@ def main() -> None:
     server.start()
     print(port, flush=True)
     threading.Thread(target=wait_for_the_engine_to_end, daemon=True).start()
-    ended.wait()
+    os.read(ended, 1)
     server.stop(grace=None).wait()
 
 
