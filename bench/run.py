@@ -42,7 +42,7 @@ def rounds_of(size: int, rounds: int, names: Sequence[str]) -> list[list[Run]]:
             say(f"{size} users, round {number + 1} of {rounds}: {contender.name}")
             found = users.one_round(contender, size)
             for run in found:
-                say(f"    {run.operation}: {'given up' if run.cost is None else f'{run.cost.seconds:.1f} s'}")
+                say(f"    {run.operation}: {'-' if run.cost is None else f'{run.cost.seconds:.1f} s'}")
             if len(found) < len(OPERATIONS):
                 slow.add(contender.name)
             runs += found

@@ -32,7 +32,11 @@ import sys
 sys.path.insert(0, os.path.realpath("/usr/local/lib/sftp-jail/current"))
 from jailctl.__main__ import main
 
-sys.exit(main())
+code = main()
+sys.stdout.flush()
+sys.stderr.flush()
+# All is done: what is left is Python taking itself apart, which is a seventh of what a run takes.
+os._exit(code)
 """
 
 
