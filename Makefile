@@ -42,7 +42,7 @@ test-quick:
 test-faults:
 	@python=$$(toolchain/setup --for test --print-env | $(PYTHON_OF)) \
 		&& SFTP_JAIL_EVERY_STEP=1 SFTP_JAIL_EXAMPLES=50 "$$python" -m pytest --numprocesses $$((2 * $$(nproc))) \
-			--no-loadscope-reorder tests/hostside/faults $(PYTEST)
+			--no-loadscope-reorder tests/hostside/faults tests/hostside/test_quota.py tests/engine/test_users.py $(PYTEST)
 
 ## The tests that need neither root nor a machine of their own
 unit:

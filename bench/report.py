@@ -12,7 +12,8 @@ METHOD = f"""\
 
 Written by `make bench`. Seconds are this computer's, and other work on it makes them longer; what counts is how the
 columns of one row compare, for the contenders take turns on the same computer. Every figure is a median of the rounds,
-each ratio a median of what each round says. A dash is what was not measured.
+each ratio a median of what each round says (`details` in results.json has how many there were). A dash is what was not
+measured.
 
 - **floor**: one SSH connection that runs one hand-written script (`scripts/floor.sh`).
 - **ours**: `pulumi up --skip-preview` of this project, with a stack file.

@@ -175,7 +175,7 @@ def main() -> int:
         elif part == "split":
             new = of_split(largest)
         elif part == "throughput":
-            new = of_throughput(2 * args.rounds, args.gibibytes, args.small_files, args.clients)
+            new = of_throughput(4 * args.rounds, args.gibibytes, args.small_files, args.clients)
         elif part == "idle":
             new = of_idle(largest, args.idle_seconds)
         else:

@@ -107,7 +107,7 @@ def _install(changed: dict[str, Optional[str]]) -> None:
 
 
 def _load() -> None:
-    run("systemctl", "daemon-reload")
+    services.load(*UNITS_OF_OURS)
     # Else the sixth restart in ten seconds (systemd's DefaultStartLimitBurst) would leave it down. It fails for units
     # that have never run.
     succeeds("systemctl", "reset-failed", *UNITS_OF_OURS)

@@ -254,7 +254,7 @@ def differences() -> Iterator[Difference]:
 
 
 def _load_units() -> None:
-    run("systemctl", "daemon-reload")
+    services.load(*map(os.path.basename, TEXTS))
     services.enable(AT_BOOT)
     services.clear(SERVICE)
 

@@ -11,7 +11,6 @@ from typing import Optional
 from . import accounts, audit, difference, files, notes, process, services, state
 from .difference import Difference
 from .failure import Failure
-from .process import run
 from .state import User
 
 TIMER = "sftp-jail-expiry.timer"
@@ -66,7 +65,7 @@ def differences(wanted: bool) -> Iterator[Difference]:
 
 
 def _load() -> None:
-    run("systemctl", "daemon-reload")
+    services.load(TIMER, SERVICE)
     services.clear(TIMER)
 
 

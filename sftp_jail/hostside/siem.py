@@ -73,7 +73,7 @@ def differences(siem: Optional[dict[str, Any]]) -> Iterator[Difference]:
 
 
 def _load(siem: Optional[dict[str, Any]]) -> None:
-    run("systemctl", "daemon-reload")
+    services.load(UNIT)
     # By what is there: the one before is put back where another one cannot be loaded.
     if os.path.exists(f"{UNITS}/{UNIT}"):
         services.enable(UNIT)

@@ -17,8 +17,12 @@ from tests.conftest import RELEASES, Done, Key, Machine, make_key
 from tests.disks import MachineWithDisks
 from tests.hostside.conftest import JAIL, another_machine, put_right, remove_everybody, spec
 from tests.hostside.faults.driver import KILLED, Fault, driving
+from tests.hostside.faults.rounds import EVERY_STEP
 
 KINDS = ["btrfs", "loop"]
+
+STRIDE = 1 if EVERY_STEP else 3
+"""How many steps from one that is interrupted to the next."""
 
 on_bookworm = pytest.mark.parametrize("machine", ["bookworm"], indirect=True)
 on_trixie = pytest.mark.parametrize("machine", ["trixie"], indirect=True)
@@ -414,7 +418,7 @@ def test_killed_at_any_step_of_a_change_nothing_is_lost_and_the_next_run_finishe
         assert machine.root("sh", "-c", MANIFEST) == files, steps
         uploaded.clear()
         server.add(before)
-        steps += 1
+        steps += STRIDE
     assert steps > 3
     assert server.check().startswith("no difference\n")
 
@@ -434,7 +438,7 @@ def test_killed_at_any_step_of_a_removal_the_next_run_finishes_it_with_a_whole_a
         assert machine.root("find", "/sftp/jail", "/sftp/quota", "-name", "jack*") == "", steps
         assert UPLOADS not in machine.root("findmnt", "--output=TARGET")
         machine.root("sh", "-c", "rm /sftp/archive/*")
-        steps += 1
+        steps += STRIDE
 
 
 @on_trixie

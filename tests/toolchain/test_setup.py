@@ -101,6 +101,8 @@ class Lab:
             "PATH": ":".join(map(str, self.path)),
             "HOME": str(self.home),
             "SFTP_JAIL_CACHE": str(self.cache),
+            # Most of what pip works at, and for nothing: little is imported here.
+            "PIP_NO_COMPILE": "1",
         }
 
     def start(self, *arguments: str) -> subprocess.Popen:
