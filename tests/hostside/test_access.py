@@ -108,7 +108,7 @@ def test_the_timer_ends_the_session_of_whoever_has_no_time_left_and_of_nobody_el
     jail: Machine, jack: Key, jill: Key
 ) -> None:
     add(jail, "jill", {"expires": IN_A_LONG_TIME}, laptop=jill)
-    add(jail, "jack", {"expires": instant(seconds=4)}, laptop=jack)
+    add(jail, "jack", {"expires": instant(seconds=10)}, laptop=jack)
     argv = ["sftp", *map(str, jail.ssh_options(jill)), f"jill@{jail.address}"]
     with (
         subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as hers,
