@@ -32,13 +32,15 @@ test:
 	@python=$$(toolchain/setup --for test --print-env | $(PYTHON_OF)) \
 		&& "$$python" -m pytest --numprocesses $$((2 * $$(nproc))) --no-loadscope-reorder $(PYTEST)
 
-## An answer in a minute: the unit tests, and jailctl on one machine
+## An answer in a minute: the unit tests but the two longest, and jailctl on one machine
 test-quick:
 	@python=$$(toolchain/setup --for test --print-env | $(PYTHON_OF)) \
 		&& "$$python" -m pytest --numprocesses $$((2 * $$(nproc))) tests/unit tests/hostside/test_jailctl.py \
+			--ignore tests/unit/test_cases.py --ignore tests/unit/test_config_properties.py \
 			-k 'trixie or not hostside' $(PYTEST)
 
-## jailctl killed, refused and out of room at each of its steps, and 50 random histories: hours, where `make test` samples
+## jailctl killed, refused and out of room at each of its steps, `up` killed ten times, and 50 random histories: hours,
+## where `make test` samples
 test-faults:
 	@python=$$(toolchain/setup --for test --print-env | $(PYTHON_OF)) \
 		&& SFTP_JAIL_EVERY_STEP=1 SFTP_JAIL_EXAMPLES=50 "$$python" -m pytest --numprocesses $$((2 * $$(nproc))) \
