@@ -61,7 +61,7 @@ def load(*units: str) -> None:
 
     What it has not looked at yet it reads by itself. To have it read all units of the server again takes longer than
     all else that jailctl does at a time, so that is for files that have changed or are gone: NeedDaemonReload
-    (org.freedesktop.systemd1(5)).
+    (org.freedesktop.systemd1(5)). On Debian 13 it is so for every unit, too, once any has been enabled.
     """
     if "yes" in run("systemctl", "show", "--property=NeedDaemonReload", "--value", *units).split():
         run("systemctl", "daemon-reload")
