@@ -383,8 +383,7 @@ FAULTS = {
         f"umount /proc/$(systemctl show -p MainPID --value sftp-jail-log)/attr/current; {ALL_RIGHTS}",
         "the AppArmor profile rsyslogd (enforce) confines rsyslogd",
     ),
-    # It complains of the log and of the table of names, and which comes last is a matter of timing.
-    "rights that are taken away": Fault(NO_RIGHTS, ALL_RIGHTS, "nobody knows why; it says: "),
+    "rights that are taken away": Fault(NO_RIGHTS, ALL_RIGHTS, "open error: Permission denied"),
     "a missing socket": Fault("rm /sftp/log/socket", "true", "/sftp/log/socket is missing", applied=""),
     "something else in its place": Fault(
         "mkdir /aside; mv /var/log/sftp.log* /aside; mkdir /var/log/sftp.log; systemctl restart sftp-jail-log",
