@@ -176,8 +176,9 @@ def _profile(pid: str) -> str:
 
 
 def _last_words(whose: str) -> str:
-    """What rsyslogd last complained of, by what journalctl(1) takes to mean it."""
+    """What rsyslogd last complained of, of the log itself if it did, by what journalctl(1) takes to mean it."""
     with contextlib.suppress(Failure):
-        said = run("journalctl", whose, "--priority=err", "--lines=1", "--output=cat", "--boot")
-        return f"; it says: {said.strip().splitlines()[-1]}" if said.strip() else ""
+        said = run("journalctl", whose, "--priority=err", "--lines=20", "--output=cat", "--boot").strip().splitlines()
+        of_the_log = [line for line in said if LOG in line]
+        return "".join(f"; it says: {line}" for line in (of_the_log or said)[-1:])
     return ""
