@@ -24,6 +24,8 @@ MACHINE = ROOT / "sftp_jail" / "hosts" / "machine.py"
 RELEASES = ("bullseye", "bookworm", "trixie")
 """Every Debian that is supported."""
 
+LENIENT = "/etc/ssh/sshd_config.d/50-lenient.conf"
+
 
 ONE_JAIL = "tests/abuse"
 """A folder whose files share a jail."""
@@ -180,6 +182,13 @@ class Machine:
         until(lambda: self.run("cat", boot_id).out not in ("", before), "the next boot")
         until(lambda: self.run("systemctl", "is-active", "ssh").code == 0, "sshd")
 
+    def ban_nobody(self) -> None:
+        """Have its sshd refuse nobody for what was refused before, as it does since OpenSSH 9.8: what a test sees is
+        then the refusal that it means, however fast it knocks."""
+        if "persourcepenalties" in self.root("/usr/sbin/sshd", "-T"):
+            self.root("tee", LENIENT, stdin="PerSourcePenalties no\n")
+            self.root("systemctl", "reload", "ssh")
+
     def install(self) -> str:
         """Install jailctl as the Pulumi program does."""
         return self._bootstrap("install")
@@ -228,6 +237,7 @@ class Machine:
 def trixie(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """A Debian 13, shared by the tests that leave it as they found it."""
     machine = Machine(tmp_path_factory.mktemp("trixie"), "trixie")
+    machine.ban_nobody()
     yield machine
     machine.stop()
 
@@ -240,6 +250,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory, trixie: Machine) -> Itera
     def of(release: str) -> Machine:
         if release not in booted:
             booted[release] = Machine(tmp_path_factory.mktemp(release), release)
+            booted[release].ban_nobody()
         return booted[release]
 
     yield of

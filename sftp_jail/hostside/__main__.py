@@ -133,8 +133,7 @@ def user_removal_differences(user: User) -> Iterator[Difference]:
     # A login that was under way when the keys went has an account no more, but may have a process.
     process.end(user.uid)
     if user.password_hash is not None:
-        others = (other for other in accounts.with_passwords() if other.username != user.username)
-        yield from sshd.loaded_address_differences(others)
+        yield from sshd.loaded_address_differences(accounts.others_with_passwords(user))
     yield from quota.removal_differences_of(user)
     yield from chroot.user_removal_differences(user)
     yield from audit.user_removal_differences(user)
@@ -324,8 +323,7 @@ def _apply(user: User, jail: Jail, before: Optional[User]) -> list[str]:
 
 def _address_differences(user: User) -> Iterator[Difference]:
     """From where passwords are good, once this user is as he is to be."""
-    others = (other for other in accounts.with_passwords() if other.username != user.username and not other.pending)
-    yield from sshd.loaded_address_differences(sorted([*others, user]))
+    yield from sshd.loaded_address_differences(sorted([*accounts.others_with_passwords(user), user]))
 
 
 def _lesser_differences(before: Optional[User], user: User) -> Iterator[Difference]:

@@ -191,14 +191,15 @@ def sound() -> list[User]:
     return [user for user in state.users() if entry(user) is not None and not any(user_differences(user))]
 
 
-def with_passwords() -> list[User]:
-    """Who can log in with a password, by name: who is in the group that sshd lets do so. To read every user's record
-    instead would take the longer, the more there are."""
+def others_with_passwords(user: User) -> list[User]:
+    """Who else can log in with a password, by name: who is in the group that sshd lets do so. To read every user's
+    record instead would take the longer, the more there are."""
     try:
         members = grp.getgrnam(PASSWORD_GROUP).gr_mem
     except KeyError:
         return []
-    return [found for name in sorted(members) if (found := state.user(name)) is not None]
+    names = sorted(set(members) - {user.username})
+    return [found for name in names if (found := state.user(name)) is not None]
 
 
 def _membership_differences(user: User, subject: str, found: set[str]) -> Iterator[Difference]:

@@ -25,6 +25,7 @@ PASSWORD = {"username": "jack", "passwordHash": "$6$saltsalt$" + "a" * 86}
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """A server with a jail."""
     machine = Machine(tmp_path_factory.mktemp(request.param), request.param)
+    machine.ban_nobody()
     machine.install()
     done = machine.jailctl("apply-jail", JAIL)
     assert done.code == 0, done

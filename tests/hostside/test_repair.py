@@ -108,6 +108,7 @@ def server(
         if release == "trixie" or number % 4 == offset
     ],
     indirect=["server"],
+    scope="module",  # else pytest makes each test a jail of its own
 )
 def test_what_was_tampered_with_is_found_and_repaired_by_the_command_that_is_named(
     server: tuple[Machine, Key], tampering: str, subject: str

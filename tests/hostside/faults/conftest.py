@@ -9,9 +9,6 @@ from tests.hostside.conftest import JAIL
 from tests.hostside.faults.driver import driving
 from tests.hostside.faults.rounds import Server
 
-LENIENT = "/etc/ssh/sshd_config.d/50-lenient.conf"
-"""Here many are asked to knock where they must not get in, which OpenSSH 10 soon resents."""
-
 
 @pytest.fixture(scope="module", params=RELEASES)
 def driven(
@@ -21,16 +18,11 @@ def driven(
     machine, keys = machines(request.param), tmp_path_factory.mktemp("keys")
     machine.install()
     machine.root("rm", "-rf", "/sftp/archive")  # of users of the same names, in tests before
-    if request.param == "trixie":
-        machine.root("tee", LENIENT, stdin="PerSourcePenalties no\n")
-        machine.root("systemctl", "reload", "ssh")
     with driving(machine) as driver:
         server = Server(machine, driver, make_key(keys / "laptop"), make_key(keys / "desk"))
         yield server
         server.must("remove-jail", {**JAIL, "forceDestroy": True})
         driver.shell("rm -rf /sftp/archive")
-    machine.root("rm", "-f", LENIENT)
-    machine.root("systemctl", "reload", "ssh")
 
 
 @pytest.fixture
