@@ -5,7 +5,11 @@ PYTHON_OF = python3 -c 'import json, sys; print(json.load(sys.stdin)["python"])'
 
 BENCH_PYTHON_OF = python3 -c 'import json, sys; print(json.load(sys.stdin)["benchPython"])'
 
-.PHONY: demo demo-aws down test test-quick test-faults unit bench bench-log clean
+# Tests wait more than they work: two at once on a core.
+TEST = python=$$(toolchain/setup --for test --print-env | $(PYTHON_OF)) \
+	&& "$$python" -m pytest --numprocesses $$((2 * $$(nproc))) --no-loadscope-reorder
+
+.PHONY: demo demo-aws down test test-more test-quick test-faults unit bench bench-log clean
 
 ## A jailed SFTP host on this computer, and a tour of it
 demo:
@@ -27,24 +31,24 @@ down:
 	@$(PULUMI) stack rm local --yes --preserve-config
 	@rm -rf .local/local
 
-## Every test, linters included; PYTEST='-k jack' for some of them. They wait more than they work: two at once on a core
+## Every case of tests/cases.py on every Debian, and everything on the newest; linters, too. PYTEST='-k jack' for some
 test:
-	@python=$$(toolchain/setup --for test --print-env | $(PYTHON_OF)) \
-		&& "$$python" -m pytest --numprocesses $$((2 * $$(nproc))) --no-loadscope-reorder $(PYTEST)
+	@$(TEST) -m "not more" $(PYTEST)
+
+## What `make test` has not the time for: the tools' own tests, other than cases on older Debians, and what takes long
+test-more:
+	@$(TEST) -m more $(PYTEST)
 
 ## An answer in a minute: the unit tests but the two longest, and jailctl on one machine
 test-quick:
-	@python=$$(toolchain/setup --for test --print-env | $(PYTHON_OF)) \
-		&& "$$python" -m pytest --numprocesses $$((2 * $$(nproc))) tests/unit tests/hostside/test_jailctl.py \
-			--ignore tests/unit/test_cases.py --ignore tests/unit/test_config_properties.py \
-			-k 'trixie or not hostside' $(PYTEST)
+	@$(TEST) tests/unit tests/hostside/test_jailctl.py -k 'trixie or not hostside' \
+		--ignore tests/unit/test_cases.py --ignore tests/unit/test_config_properties.py $(PYTEST)
 
 ## jailctl killed, refused and out of room at each of its steps, `up` killed ten times, and 50 random histories: hours,
 ## where `make test` samples
 test-faults:
-	@python=$$(toolchain/setup --for test --print-env | $(PYTHON_OF)) \
-		&& SFTP_JAIL_EVERY_STEP=1 SFTP_JAIL_EXAMPLES=50 "$$python" -m pytest --numprocesses $$((2 * $$(nproc))) \
-			--no-loadscope-reorder tests/hostside/faults tests/hostside/test_quota.py tests/engine/test_users.py $(PYTEST)
+	@export SFTP_JAIL_EVERY_STEP=1 SFTP_JAIL_EXAMPLES=50 \
+		&& $(TEST) tests/hostside/faults tests/hostside/test_quota.py tests/engine/test_users.py $(PYTEST)
 
 ## The tests that need neither root nor a machine of their own
 unit:

@@ -24,6 +24,9 @@ MACHINE = ROOT / "sftp_jail" / "hosts" / "machine.py"
 RELEASES = ("bullseye", "bookworm", "trixie")
 """Every Debian that is supported."""
 
+TOOLS = ("tests/bench/", "tests/toolchain/")
+"""The tests of what the project is made with, and not of what it is."""
+
 LENIENT = "/etc/ssh/sshd_config.d/50-lenient.conf"
 
 
@@ -44,6 +47,28 @@ class ByFileAndRelease(LoadScopeScheduling):
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFileAndRelease:
     """pytest-xdist's hook."""
     return ByFileAndRelease(config, log)
+
+
+def releases_of(item: pytest.Item) -> list[str]:
+    """The Debian releases on which a test is run, if it is one that says so."""
+    parameters = getattr(item, "callspec", None)
+    return [value for value in parameters.params.values() if value in RELEASES] if parameters is not None else []
+
+
+def cases_of(item: pytest.Item) -> set[str]:
+    """The names of the cases that a test is of."""
+    return {name for mark in item.iter_markers("case") for name in mark.args}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """pytest's hook: marks as `more` whole sorts of tests, beside those that are marked so where they stand: of the
+    tools; and of what no abuse and no fault is a case of, on any release but the newest."""
+    for item in items:
+        older = any(release != RELEASES[-1] for release in releases_of(item))
+        hostile = any(name.startswith(("A ", "B ")) for name in cases_of(item))
+        if item.nodeid.startswith(TOOLS) or (older and not hostile):
+            item.add_marker("more")
 
 
 class Done(NamedTuple):

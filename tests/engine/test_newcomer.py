@@ -46,6 +46,7 @@ def demo(clone: Clone) -> str:
     return done.out
 
 
+@pytest.mark.more
 def test_the_aws_stack_is_shown_from_up_to_destroy_and_leaves_nothing(clone: Clone) -> None:
     done = clone.make("demo-aws")
     assert done.code == 0, done.out + done.err

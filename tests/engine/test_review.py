@@ -280,6 +280,7 @@ def five_hundred(project: Project) -> dict[str, Any]:
     return users(project)
 
 
+@pytest.mark.more
 def test_among_500_users_one_changed_key_is_one_line_of_the_review(
     project: Project, five_hundred: dict[str, Any]
 ) -> None:
@@ -292,6 +293,7 @@ def test_among_500_users_one_changed_key_is_one_line_of_the_review(
     assert "Server: no change. Other resources: no change." in done.out
 
 
+@pytest.mark.more
 def test_among_500_users_one_changed_key_is_at_most_15_lines_of_the_preview(
     project: Project, five_hundred: dict[str, Any]
 ) -> None:

@@ -119,6 +119,7 @@ def test_a_drop_in_that_breaks_sshd_fails_the_up_and_leaves_sshd_alone(project: 
     assert project.check().out == "no difference\n"
 
 
+@pytest.mark.more
 def test_up_killed_at_a_random_moment_converges_after_cancel(project: Project) -> None:
     """In turns while everything is made, the machine included, and while a user and the policy change."""
     whole = [prepare(project, number) and lines_of(project.up().out) for number in (0, 1)]

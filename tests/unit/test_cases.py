@@ -1,4 +1,4 @@
-"""Every case of tests/cases.py has a test among those that pytest finds to run."""
+"""Every case of tests/cases.py has a test among those that `make test` runs."""
 
 import json
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cases import ANYWHERE, CASES
-from tests.conftest import RELEASES, ROOT
+from tests.conftest import RELEASES, ROOT, cases_of, releases_of
 
 
 class Collector:
@@ -21,12 +21,8 @@ class Collector:
         """pytest's hook."""
         found: dict[str, list[str]] = {}
         for item in session.items:
-            parameters = getattr(item, "callspec", None)
-            values = parameters.params.values() if parameters is not None else ()
-            on = [value for value in values if isinstance(value, str) and value in RELEASES]
-            for mark in item.iter_markers("case"):
-                for name in mark.args:
-                    found.setdefault(name, []).extend(on)
+            for name in cases_of(item):
+                found.setdefault(name, []).extend(releases_of(item))
         Path(self._path).write_text(json.dumps(found))
 
 
@@ -42,7 +38,7 @@ def tested(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """By case, the releases on which a test is of it."""
     path = tmp_path_factory.mktemp("cases") / "cases.json"
     files = [str(file) for file in (ROOT / "tests").rglob("test_*.py") if "mark.case(" in file.read_text()]
-    collect = [sys.executable, "-c", COLLECT, str(path), "-p", "no:cacheprovider", *files]
+    collect = [sys.executable, "-c", COLLECT, str(path), "-m", "not more", "-p", "no:cacheprovider", *files]
     done = subprocess.run(collect, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
     return json.loads(path.read_text())

@@ -15,6 +15,7 @@ PLACE = "/run/fault_driver.py"
 
 KILLED, REFUSED, FULL = "killed", "refused", "full"
 KINDS = (KILLED, REFUSED, FULL)
+CASES = {KILLED: "B 1", FULL: "B 19"}
 
 
 class Fault(NamedTuple):

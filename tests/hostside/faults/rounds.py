@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import RELEASES, Done, Key, Machine
 from tests.hostside.conftest import spec
-from tests.hostside.faults.driver import KILLED, KINDS, PLACE, REFUSED, Driver, Fault, Outcome, outcome, request_of
+from tests.hostside.faults.driver import CASES, KILLED, KINDS, PLACE, REFUSED, Driver, Fault, Outcome, outcome, request_of
 
 CLEAN = "no difference\n"
 
@@ -97,9 +97,9 @@ def interrupted(rounds: dict[str, Any]) -> Callable[[Test], Test]:
 
     def marked(test: Test) -> Test:
         by_moves = pytest.mark.parametrize("moves", rounds.values(), ids=rounds)(test)
-        by_kind = pytest.mark.parametrize("kind", KINDS)(by_moves)
-        marked: Test = pytest.mark.case("B 1", "B 19")(by_kind)
-        return marked
+        kinds = [pytest.param(kind, marks=[pytest.mark.case(CASES[kind])] if kind in CASES else []) for kind in KINDS]
+        by_kind: Test = pytest.mark.parametrize("kind", kinds)(by_moves)
+        return by_kind
 
     return marked
 
