@@ -27,8 +27,6 @@ RELEASES = ("bullseye", "bookworm", "trixie")
 TOOLS = ("tests/bench/", "tests/toolchain/")
 """The tests of what the project is made with, and not of what it is."""
 
-LENIENT = "/etc/ssh/sshd_config.d/50-lenient.conf"
-
 
 ONE_JAIL = "tests/abuse"
 """A folder whose files share a jail."""
@@ -211,7 +209,7 @@ class Machine:
         """Have its sshd refuse nobody for what was refused before, as it does since OpenSSH 9.8: what a test sees is
         then the refusal that it means, however fast it knocks."""
         if "persourcepenalties" in self.root("/usr/sbin/sshd", "-T"):
-            self.root("tee", LENIENT, stdin="PerSourcePenalties no\n")
+            self.root("tee", "-a", "/etc/ssh/sshd_config", stdin="PerSourcePenalties no\n")
             self.root("systemctl", "reload", "ssh")
 
     def install(self) -> str:

@@ -10,7 +10,18 @@ import pytest
 
 from tests.conftest import RELEASES, Done, Key, Machine
 from tests.hostside.conftest import spec
-from tests.hostside.faults.driver import CASES, KILLED, KINDS, PLACE, REFUSED, Driver, Fault, Outcome, outcome, request_of
+from tests.hostside.faults.driver import (
+    CASES,
+    KILLED,
+    KINDS,
+    PLACE,
+    REFUSED,
+    Driver,
+    Fault,
+    Outcome,
+    outcome,
+    request_of,
+)
 
 CLEAN = "no difference\n"
 
@@ -97,7 +108,10 @@ def interrupted(rounds: dict[str, Any]) -> Callable[[Test], Test]:
 
     def marked(test: Test) -> Test:
         by_moves = pytest.mark.parametrize("moves", rounds.values(), ids=rounds)(test)
-        kinds = [pytest.param(kind, marks=[pytest.mark.case(CASES[kind])] if kind in CASES else []) for kind in KINDS]
+        kinds = [
+            pytest.param(kind, marks=pytest.mark.case(CASES[kind]) if kind in CASES else pytest.mark.more)
+            for kind in KINDS
+        ]
         by_kind: Test = pytest.mark.parametrize("kind", kinds)(by_moves)
         return by_kind
 
@@ -109,8 +123,10 @@ EVERY_STEP = bool(os.environ.get("SFTP_JAIL_EVERY_STEP"))
 
 
 def stride_of(server: Server, stride: int) -> int:
-    """How many steps from one that is tried to the next: 1 if all are; else each release has others of them tried."""
-    return 1 if EVERY_STEP else stride + RELEASES.index(server.machine.spec["release"])
+    """How many steps from one that is tried to the next: 1 if all are; else each release has others of them tried, and
+    the newest twice as many."""
+    newer = RELEASES.index(server.machine.spec["release"])
+    return 1 if EVERY_STEP else stride if newer == len(RELEASES) - 1 else 2 * stride + newer
 
 
 def play(server: Server, moves: list[Move], kind: str, stride: int) -> None:
