@@ -5,9 +5,9 @@ PYTHON_OF = python3 -c 'import json, sys; print(json.load(sys.stdin)["python"])'
 
 BENCH_PYTHON_OF = python3 -c 'import json, sys; print(json.load(sys.stdin)["benchPython"])'
 
-# Tests wait more than they work: three at once on a core.
+# Tests wait more than they work: two at once on a core.
 TEST = python=$$(toolchain/setup --for test --print-env | $(PYTHON_OF)) \
-	&& "$$python" -m pytest --numprocesses $$((3 * $$(nproc))) --no-loadscope-reorder
+	&& "$$python" -m pytest --numprocesses $$((2 * $$(nproc))) --no-loadscope-reorder
 
 .PHONY: demo demo-aws down test test-more test-quick test-faults unit bench bench-log clean
 

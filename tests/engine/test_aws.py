@@ -276,6 +276,7 @@ def test_an_image_once_chosen_stays_whatever_comes_out_or_goes(aws: Aws) -> None
     assert [instance["InstanceId"] for instance in aws.instances()] == [before["InstanceId"]]
 
 
+@pytest.mark.more
 def test_another_vm_has_the_same_volume_address_key_users_and_files(aws: Aws) -> None:
     project = aws.project
     config = yaml.safe_load((ROOT / "stacks/Pulumi.jack.yaml").read_text())["config"]

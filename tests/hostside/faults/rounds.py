@@ -10,18 +10,7 @@ import pytest
 
 from tests.conftest import RELEASES, Done, Key, Machine
 from tests.hostside.conftest import spec
-from tests.hostside.faults.driver import (
-    CASES,
-    KILLED,
-    KINDS,
-    PLACE,
-    REFUSED,
-    Driver,
-    Fault,
-    Outcome,
-    outcome,
-    request_of,
-)
+from tests.hostside.faults.driver import KILLED, KINDS, PLACE, REFUSED, Driver, Fault, Outcome, outcome, request_of
 
 CLEAN = "no difference\n"
 
@@ -109,8 +98,8 @@ def interrupted(rounds: dict[str, Any]) -> Callable[[Test], Test]:
     def marked(test: Test) -> Test:
         by_moves = pytest.mark.parametrize("moves", rounds.values(), ids=rounds)(test)
         kinds = [
-            pytest.param(kind, marks=pytest.mark.case(CASES[kind]) if kind in CASES else pytest.mark.more)
-            for kind in KINDS
+            pytest.param(kind, marks=pytest.mark.case(case) if case is not None else pytest.mark.more)
+            for kind, case in KINDS.items()
         ]
         by_kind: Test = pytest.mark.parametrize("kind", kinds)(by_moves)
         return by_kind
@@ -123,10 +112,10 @@ EVERY_STEP = bool(os.environ.get("SFTP_JAIL_EVERY_STEP"))
 
 
 def stride_of(server: Server, stride: int) -> int:
-    """How many steps from one that is tried to the next: 1 if all are; else each release has others of them tried, and
-    the newest twice as many."""
-    newer = RELEASES.index(server.machine.spec["release"])
-    return 1 if EVERY_STEP else stride if newer == len(RELEASES) - 1 else 2 * stride + newer
+    """How many steps from one that is tried to the next: 1 if all are; else each release has others of them tried, the
+    fewer the older it is."""
+    older = RELEASES[::-1].index(server.machine.spec["release"])
+    return 1 if EVERY_STEP else stride + older * (stride + 1)
 
 
 def play(server: Server, moves: list[Move], kind: str, stride: int) -> None:
