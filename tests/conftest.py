@@ -244,7 +244,7 @@ class Machine:
             # A second apart: where sshd reloads, nobody listens for a moment.
             "ConnectionAttempts": "3",
             "LogLevel": "ERROR",
-            # What OpenSSH of 9 prefers takes its client eight times as long as all else about a login.
+            # What OpenSSH 9 prefers takes its client six times as long as all else about a login.
             "KexAlgorithms": QUICK_KEX,
         }
         return ["-F", "none", "-i", key.path, *(f"-o{name}={value}" for name, value in options.items())]

@@ -673,6 +673,14 @@ def test_rotations_are_read_in_the_order_of_what_is_in_them(folder: Path) -> Non
     assert read(folder) == ["1", "2", "3", "4", "5"]
 
 
+def test_a_line_that_came_late_does_not_put_its_file_before_the_one_of_its_time(folder: Path) -> None:
+    third = folder / "sftp.log-20260503"
+    third.write_bytes(b'2026-05-01T12:00:00.000000+00:00 root sshd[2]: late "/late"\n')
+    with open(third, "ab") as file:
+        file.write(b'2026-05-03T00:00:00.000000+00:00 jack internal-sftp[1]: opendir "/3"\n')
+    assert read(folder) == ["1", "2", "late", "3", "4", "5"]
+
+
 def test_a_copy_that_logrotate_has_not_finished_is_not_told_twice(folder: Path) -> None:
     whole = (folder / "sftp.log-20260503").read_bytes()
     (folder / "sftp.log-20260503.gz").write_bytes(gzip.compress(whole)[:-9])

@@ -40,7 +40,8 @@ class Rotation(NamedTuple):
 
 
 def files(log: str = LOG) -> list[Rotation]:
-    """The files that there are, the oldest first: each by the first time that is in it.
+    """The files that there are, the oldest first: each by the latest time at the beginning of it. The first one there
+    may be older than the file before is: the journal brings what sshd says later than internal-sftp says what it does.
 
     They are opened before they are ordered, and opened again where logrotate was at work meanwhile, so that none is
     missed and none is read twice. A compressed file beside the plain one, with the same beginning, is a copy that
@@ -95,7 +96,7 @@ def _opened(path: str) -> Optional[Rotation]:
         start = [b""]
     times = (line.time for text in start if (line := parse.line(text.decode("utf-8", "surrogateescape"))) is not None)
     file.seek(0)
-    return Rotation(path, start[0], next(times, ""), file)
+    return Rotation(path, start[0], max(times, default=""), file)
 
 
 def lines(rotations: list[Rotation]) -> Iterator[str]:
