@@ -111,9 +111,9 @@ def test_run_goes_on_with_a_command_that_was_stopped_as_a_shutdown_stops_all(mac
 def test_its_services_are_out_of_reach_of_another_machine_s_systemd(machine: Machine, trixie: Machine) -> None:
     """As control groups have it: these may be the same for both, while process ids never are."""
     machine.root("systemd-run", "--quiet", "--unit=alone", "sleep", "600")
-    assert "sleep" in machine.root(
-        "sh", "-c", "cat /proc/$(cat /sys/fs/cgroup/system.slice/alone.service/cgroup.procs)/comm"
-    )
+    comm = "cat /proc/$(cat /sys/fs/cgroup/system.slice/alone.service/cgroup.procs)/comm"
+    # Until exec, it is a process of systemd's.
+    until(lambda: machine.root("sh", "-c", comm) == "sleep\n", "the service's program")
     assert trixie.run("ls", "/sys/fs/cgroup/system.slice/alone.service").code != 0
     assert trixie.run("ls", "/sys/fs/cgroup/system.slice/ssh.service").code == 0
 
