@@ -14,8 +14,7 @@ from tests.conftest import MACHINE, Machine
 from tests.hostside.conftest import JAIL, OWNER
 
 VERBS = ("new user", "no change", "another key", "removal", "password", "expire", "apply-jail", "check")
-OF_EVERY_USER = ("expire", "apply-jail", "check")
-"""Those whose work is to look at every user: they may grow with them."""
+"""Of the last three, the work is to look at every user: they may grow with them."""
 
 
 class Taken(NamedTuple):

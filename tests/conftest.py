@@ -24,6 +24,9 @@ MACHINE = ROOT / "sftp_jail" / "hosts" / "machine.py"
 RELEASES = ("bullseye", "bookworm", "trixie")
 """Every Debian that is supported."""
 
+APART = (*RELEASES, "btrfs", "loop")
+"""What in a test's name says that its file's fixtures are made for it: a Debian release, and a kind of quotas."""
+
 TOOLS = ("tests/bench/", "tests/hosts/", "tests/toolchain/")
 """The tests of what the project is made and tested with, and not of what it is."""
 
@@ -34,13 +37,13 @@ ONE_JAIL = "tests/abuse"
 
 
 class ByFileAndRelease(LoadScopeScheduling):
-    """What runs one after the other where pytest-xdist has several workers: a file's tests of one Debian release, and
-    those of all files that share a jail."""
+    """What runs one after the other where pytest-xdist has several workers: a file's tests of one Debian release and
+    kind of quotas, and those of all files that share a jail."""
 
     def _split_scope(self, nodeid: str) -> str:
         file, _, test = nodeid.partition("::")
         place = ONE_JAIL if file.startswith(f"{ONE_JAIL}/") else file
-        return " ".join([place, *(release for release in RELEASES if release in test.partition("[")[2])])
+        return " ".join([place, *(word for word in APART if word in test.partition("[")[2])])
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFileAndRelease:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import Optional
 
-from . import files, state
+from . import files, services, state
 from .difference import Difference, refusal
 from .failure import Failure
 from .process import installed, run, succeeds
@@ -48,7 +48,7 @@ def differences() -> Iterator[Difference]:
         yield refusal("quotas: loop", reason.message, "possible", reason)
     yield from files.file_differences(UNIT, UNIT_TEXT)
     if not succeeds("systemctl", "is-enabled", "--quiet", SERVICE):
-        yield Difference(SERVICE, "disabled", "enabled", lambda: run("systemctl", "enable", "--quiet", SERVICE))
+        yield Difference(SERVICE, "disabled", "enabled", lambda: services.enable(SERVICE))
 
 
 def removal_differences() -> Iterator[Difference]:
@@ -58,7 +58,7 @@ def removal_differences() -> Iterator[Difference]:
 
 
 def _remove_unit() -> None:
-    run("systemctl", "disable", "--quiet", SERVICE)
+    services.disable(SERVICE)
     files.remove(UNIT)
     run("systemctl", "daemon-reload")
 

@@ -20,6 +20,8 @@ import yaml  # type: ignore[import-untyped]
 from tests.conftest import ROOT, Key, Machine, call, make_key
 from tests.engine.test_newcomer import Clone
 
+pytestmark = pytest.mark.more
+
 PASSPHRASE = "recognisable-passphrase-4711"
 TOKEN = "recognisable-token-4712"
 
