@@ -60,6 +60,7 @@ async def disturb(machine: Machine, done: asyncio.Event) -> int:
     rounds = 0
     while not done.is_set():
         await asyncio.to_thread(machine.root, "logrotate", "-f", "/etc/logrotate.d/sftp-jail")
+        await asyncio.to_thread(machine.root, "systemctl", "reset-failed", "sftp-jail-log")
         await asyncio.to_thread(machine.root, "systemctl", "restart", "sftp-jail-log")
         rounds += 1
         try:

@@ -21,7 +21,7 @@ from typing import Optional
 from . import canary, chroot, files, notes, services, siem, state
 from .difference import Difference, refusal
 from .failure import Failure
-from .process import installed, run
+from .process import installed, run, succeeds
 from .rsyslog import (
     CONFIG,
     CONFIG_FOLDER,
@@ -108,6 +108,9 @@ def _install(changed: dict[str, Optional[str]]) -> None:
 
 def _load() -> None:
     services.load(*UNITS_OF_OURS)
+    # Else the sixth restart in ten seconds (systemd's DefaultStartLimitBurst) would leave it down. It fails for units
+    # that have never run.
+    succeeds("systemctl", "reset-failed", *UNITS_OF_OURS)
     # Another socket loses what is sent until all links are to it: not without need.
     if services.is_marked(SOCKET_UNIT) or not _is_listening():
         services.act("stop", SERVICE)

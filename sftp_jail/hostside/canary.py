@@ -131,8 +131,8 @@ def _reason(error: Optional[OSError]) -> tuple[str, str, str]:
         return f"{SOCKET} is missing", "Make it again", REPAIR
     main = run("systemctl", "show", "--property=MainPID", "--value", SERVICE).strip()
     if main in ("", "0"):
-        state, sub = run("systemctl", "show", "--property=ActiveState,SubState", "--value", SERVICE).split()
-        return f"{SERVICE} is {state} ({sub}){_last_words(f'--unit={SERVICE}')}", "See", f"systemctl status {SERVICE}"
+        state = run("systemctl", "show", "--property=ActiveState", "--value", SERVICE).strip()
+        return f"{SERVICE} is {state}{_last_words(f'--unit={SERVICE}')}", "See", f"systemctl status {SERVICE}"
     status = files.read(f"/proc/{main}/status") or ""
     if re.search(r"^State:\s+T", status, re.M):
         reason = "rsyslogd is stopped by a signal, and whoever uploads waits for it"

@@ -140,13 +140,10 @@ Description=Log of the jailed SFTP users
 Requires={SOCKET_UNIT}
 After={SOCKET_UNIT} network.target
 {BEFORE_LOGINS}
-# Else the sixth start in ten seconds (DefaultStartLimitBurst in systemd-system.conf(5)) would leave it down for good.
-StartLimitIntervalSec=0
 [Service]
 Type=notify
 ExecStart=/usr/sbin/rsyslogd -n -iNONE -f {CONFIG}
 Restart=always
-RestartSec=1
 StandardOutput=null
 LimitNOFILE=16384
 # A profile for the host's rsyslog, where there is one, knows nothing of these paths; this is what confines it instead.
