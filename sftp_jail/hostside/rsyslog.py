@@ -143,6 +143,7 @@ After={SOCKET_UNIT} network.target
 [Service]
 Type=notify
 ExecStart=/usr/sbin/rsyslogd -n -iNONE -f {CONFIG}
+# Up to the limit of starts (systemd.unit(5)), at which systemd closes the socket, too: until then, who writes waits.
 Restart=always
 StandardOutput=null
 LimitNOFILE=16384

@@ -177,6 +177,7 @@ def test_a_receiver_that_is_down_for_a_while_misses_nothing_and_gets_nothing_twi
     receiver.stop()
     assert server.sftp("jack", jack, *(f"mkdir down-{number}" for number in range(300))).code == 0
     for _ in range(3):  # so that what it has not seen is partly in a compressed file
+        server.root("systemctl", "reset-failed", "sftp-jail-log")
         server.root("systemctl", "restart", "sftp-jail-log", "sftp-jail-siem")
         server.root("logrotate", "-f", "/etc/logrotate.d/sftp-jail")
         assert server.sftp("jack", jack, "mkdir between", "rmdir between").code == 0
