@@ -234,9 +234,9 @@ def apply_user() -> list[str]:
             raise Failure(f"the server has an account {username} that is not ours", "Choose another username")
         sshd.test()
         user = User(username, state.next_id(), owner, **grant)
-        # From here on the name and the uid are taken, even if this run is killed.
-        state.write_user(user._replace(keys={}))
         try:
+            # From here on the name and the uid are taken, even if this run is killed.
+            state.write_user(user._replace(keys={}))
             return _apply(user, jail, None)
         except (Failure, OSError):
             # What Pulumi saw fail is not in its state, so it would never remove what was begun.

@@ -107,6 +107,15 @@ def _install(changed: dict[str, Optional[str]]) -> None:
 
 
 def _load() -> None:
+    # By what is there: where there was nothing before, that is put back if it cannot be loaded.
+    if os.path.exists(f"{UNITS}/{SERVICE}"):
+        _restart()
+    else:
+        _stop()
+    services.clear(SERVICE)
+
+
+def _restart() -> None:
     services.load(*UNITS_OF_OURS)
     # Else the sixth restart in ten seconds (systemd's DefaultStartLimitBurst) would leave it down. It fails for units
     # that have never run.
@@ -117,7 +126,14 @@ def _load() -> None:
         services.act("restart", SOCKET_UNIT)
         services.clear(SOCKET_UNIT)
     services.act("restart", SERVICE)
-    services.clear(SERVICE)
+
+
+def _stop() -> None:
+    # What runs when systemd finds its file gone, it does not load again once there is one (EBUSY).
+    for unit in UNITS_OF_OURS:
+        succeeds("systemctl", "stop", unit)
+    run("systemctl", "daemon-reload")
+    services.clear(SOCKET_UNIT)
 
 
 def removal_differences() -> Iterator[Difference]:

@@ -162,6 +162,18 @@ def test_a_reload_that_fails_puts_the_old_files_back_and_says_so(jail: Machine, 
     assert jail.jailctl("check").out == "no difference\n"
 
 
+def test_a_first_log_that_cannot_be_loaded_is_taken_back_and_comes_when_it_can(jail: Machine) -> None:
+    assert jail.jailctl("remove-jail", {**JAIL, "forceDestroy": True}).code == 0
+    unit = "[Service]\nExecStart=\nExecStart=/bin/false\n"
+    with file(jail, "/etc/systemd/system/sftp-jail-log.service.d/broken.conf", unit, "systemctl", "daemon-reload"):
+        done = jail.jailctl("apply-jail", JAIL)
+        assert jail.run("systemctl", "is-active", "sftp-jail-log.socket").code != 0
+    assert done.code == 1
+    assert "sftp-jail-log.service failed" in done.err
+    assert jail.jailctl("apply-jail", JAIL).code == 0
+    assert jail.jailctl("check").out == "no difference\n"
+
+
 @pytest.mark.case("B 19")
 def test_a_full_disk_leaves_the_old_drop_in_whole(jail: Machine, jack: Key) -> None:
     add(jail, "jack", laptop=jack)
