@@ -44,7 +44,8 @@ test-quick:
 	@$(TEST) tests/unit tests/hostside/test_jailctl.py -k 'trixie or not hostside' \
 		--ignore tests/unit/test_cases.py --ignore tests/unit/test_config_properties.py $(PYTEST)
 
-## jailctl killed, refused and out of room at each of its steps, `up` killed ten times, and 50 random histories: hours,
+## jailctl killed, refused and out of room at each of its steps, `up` killed ten times, and 50 random histories: half an
+## hour,
 ## where `make test` samples
 test-faults:
 	@export SFTP_JAIL_EVERY_STEP=1 SFTP_JAIL_EXAMPLES=50 \

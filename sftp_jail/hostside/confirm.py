@@ -38,6 +38,8 @@ TEXTS = {
 # Written by jailctl, which puts it back when it is changed.
 [Unit]
 Description=The time that sshd's new configuration has to prove itself
+# However many changes there are: else the sixth in ten seconds would be refused (DefaultStartLimitBurst).
+StartLimitIntervalSec=0
 [Timer]
 OnActiveSec={PATIENCE}
 AccuracySec=1

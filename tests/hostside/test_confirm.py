@@ -231,6 +231,14 @@ def test_a_trial_ends_in_time_whatever_else_goes_on_and_in_less_than_two_minutes
     assert "-u0022" in drop_in(server)
 
 
+def test_any_number_of_changes_may_follow_one_another(server: Machine) -> None:
+    for _ in range(6):  # as quickly as no computer makes them
+        server.root("systemctl", "restart", TIMER)
+    apply(server, CHANGED)
+    assert confirm(server, CHANGED).code == 0
+    assert server.jailctl("check").out == "no difference\n"
+
+
 def test_a_second_run_changes_nothing_and_is_on_no_trial(server: Machine) -> None:
     process = "systemctl show --property=MainPID,StateChangeTimestamp ssh; cat /proc/$(pidof -s sshd)/stat"
     before = server.root("sh", "-c", f"{process} | cut -d' ' -f1-4,26-29")
