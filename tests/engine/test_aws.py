@@ -17,6 +17,8 @@ import yaml  # type: ignore[import-untyped]
 from tests.conftest import ROOT, Done, Key, call, make_key
 from tests.engine.conftest import STACK, Project
 
+pytestmark = pytest.mark.more
+
 FROM_HOME, FROM_OFFICE = "10.213.250.1", "10.213.251.1"
 """Two addresses of this computer, of two networks."""
 
@@ -203,7 +205,6 @@ def test_the_other_architecture_has_an_image_and_an_instance_type_of_its_own(aws
     assert image["Name"].startswith("debian-13-amd64-")
 
 
-@pytest.mark.more
 def test_a_subnet_must_be_where_the_data_volume_is(aws: Aws) -> None:
     (instance,) = aws.instances()
     subnets = aws.ec2.describe_subnets()["Subnets"]
@@ -226,7 +227,6 @@ def test_no_private_key_is_in_the_state_or_in_an_output(aws: Aws) -> None:
     assert host_key not in aws.project("preview", "--diff").out
 
 
-@pytest.mark.more
 def test_the_users_networks_are_edited_one_by_one(aws: Aws) -> None:
     assert aws.sftp("jack", jack(aws), "ls").code == 0
     host(aws, allowedCidrs=["10.213.249.0/24"])
@@ -242,7 +242,6 @@ def test_the_users_networks_are_edited_one_by_one(aws: Aws) -> None:
     assert aws.sftp("jack", jack(aws), "ls").code == 0
 
 
-@pytest.mark.more
 def test_a_users_own_networks_are_let_through_for_him_alone(aws: Aws) -> None:
     jill = aws.project.user("jill", "laptop")["laptop"]
     host(aws, allowedCidrs=["10.213.249.0/24"])
@@ -269,7 +268,6 @@ def images(aws: Aws) -> list[str]:
     ]
 
 
-@pytest.mark.more
 def test_an_image_once_chosen_stays_whatever_comes_out_or_goes(aws: Aws) -> None:
     (before,) = aws.instances()
     assert before["ImageId"] == images(aws)[-1]
@@ -279,7 +277,6 @@ def test_an_image_once_chosen_stays_whatever_comes_out_or_goes(aws: Aws) -> None
     assert [instance["InstanceId"] for instance in aws.instances()] == [before["InstanceId"]]
 
 
-@pytest.mark.more
 def test_another_vm_has_the_same_volume_address_key_users_and_files(aws: Aws) -> None:
     project = aws.project
     config = yaml.safe_load((ROOT / "stacks/Pulumi.jack.yaml").read_text())["config"]
@@ -331,7 +328,6 @@ def test_another_vm_has_the_same_volume_address_key_users_and_files(aws: Aws) ->
         assert done.code == 0, done.out + done.err
 
 
-@pytest.mark.more
 def test_a_name_in_route_53_is_what_users_are_told(aws: Aws, endpoint: str) -> None:
     route53 = boto3.client("route53", endpoint_url=endpoint, region_name="eu-central-1", **ACCESS)
     zone = route53.create_hosted_zone(Name="example.org", CallerReference="test")["HostedZone"]["Id"].split("/")[-1]
@@ -348,7 +344,6 @@ def test_a_name_in_route_53_is_what_users_are_told(aws: Aws, endpoint: str) -> N
     assert aws.output("address") == address
 
 
-@pytest.mark.more
 def test_destroy_is_refused_under_an_attached_stack(aws: Aws) -> None:
     done = aws.project("destroy", "--yes", "--skip-preview", "--stack", STACK)
     assert done.code != 0
@@ -357,7 +352,6 @@ def test_destroy_is_refused_under_an_attached_stack(aws: Aws) -> None:
     assert aws.project("destroy", "--yes", "--skip-preview", "--stack", "jill").code == 0
 
 
-@pytest.mark.more
 def test_destroy_leaves_the_data_and_says_where_and_another_up_takes_it_over(aws: Aws) -> None:
     rita = aws.project.user("rita", "desk")["desk"]
     aws.project.up()
@@ -392,7 +386,6 @@ def call_jailctl(aws: Aws, verb: str) -> int:
     return call("ssh", *aws.ssh_options(aws.admin, FROM_OFFICE), where, "sudo", "-n", "jailctl", verb, stdin="{}").code
 
 
-@pytest.mark.more
 def test_another_instance_type_restarts_the_vm(aws: Aws) -> None:
     (before,) = aws.instances()
     host(aws, instanceType="t4g.large")
@@ -403,7 +396,6 @@ def test_another_instance_type_restarts_the_vm(aws: Aws) -> None:
     assert aws.root("/usr/local/sbin/jailctl", "check") == "no difference\n"
 
 
-@pytest.mark.more
 def test_a_replacement_that_was_interrupted_is_finished_by_the_next_up(aws: Aws) -> None:
     (before,) = aws.instances()
     own = {"Name": "debian-13-arm64-ours", "Architecture": "arm64", "RootDeviceName": "/dev/xvda"}
@@ -417,7 +409,6 @@ def test_a_replacement_that_was_interrupted_is_finished_by_the_next_up(aws: Aws)
     assert aws.root("/usr/local/sbin/jailctl", "check") == "no difference\n"
 
 
-@pytest.mark.more
 def test_a_vm_that_was_terminated_by_hand_is_made_anew_after_a_refresh(aws: Aws) -> None:
     aws.ec2.terminate_instances(InstanceIds=[aws.instances()[0]["InstanceId"]])
     assert {"AWS host (`Instance`): new", "Made anew on the new host: **jack**"} <= set(review(aws, "--refresh"))
@@ -427,7 +418,6 @@ def test_a_vm_that_was_terminated_by_hand_is_made_anew_after_a_refresh(aws: Aws)
     assert aws.root("/usr/local/sbin/jailctl", "check") == "no difference\n"
 
 
-@pytest.mark.more
 def test_the_data_volume_grows_and_its_file_system_with_it(aws: Aws) -> None:
     def size() -> int:
         return int(aws.root("findmnt", "-bno", "SIZE", "/sftp"))
@@ -439,7 +429,6 @@ def test_the_data_volume_grows_and_its_file_system_with_it(aws: Aws) -> None:
     assert "mine" in aws.sftp("jack", jack(aws), "ls").out
 
 
-@pytest.mark.more
 def test_with_the_word_for_it_destroy_deletes_the_data(aws: Aws) -> None:
     volume = aws.output("dataVolume")
     host(aws, deleteData=True)
