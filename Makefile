@@ -9,7 +9,7 @@ BENCH_PYTHON_OF = python3 -c 'import json, sys; print(json.load(sys.stdin)["benc
 TEST = python=$$(toolchain/setup --for test --print-env | $(PYTHON_OF)) \
 	&& "$$python" -m pytest --numprocesses $$((2 * $$(nproc))) --no-loadscope-reorder
 
-.PHONY: demo demo-aws down test test-more test-quick test-faults unit bench bench-log clean
+.PHONY: demo demo-aws down test results test-more test-quick test-faults unit bench bench-log clean
 
 ## A jailed SFTP host on this computer, and a tour of it
 demo:
@@ -34,6 +34,10 @@ down:
 ## Every case of tests/cases.py on every Debian, and everything on the newest; linters, too. PYTEST='-k jack' for some
 test:
 	@$(TEST) -m "not more" $(PYTEST)
+
+## What `make test` finds of each case of tests/cases.py, as a page: tests/RESULTS.md
+results:
+	@$(TEST) -m "not more" --results tests/RESULTS.md $(PYTEST)
 
 ## What `make test` has not the time for: the tools' own tests, other than cases on older Debians, and what takes long
 test-more:

@@ -17,6 +17,7 @@ from xdist.scheduler.loadscope import LoadScopeScheduling  # type: ignore[import
 
 from sftp_jail.hosts.machine import Problem, attend, inside, leader_of
 from sftp_jail.jail import INSTALL, jailctl_files
+from tests.results import Results
 
 ROOT = Path(__file__).parent.parent
 MACHINE = ROOT / "sftp_jail" / "hosts" / "machine.py"
@@ -62,11 +63,25 @@ def cases_of(item: pytest.Item) -> set[str]:
     return {name for mark in item.iter_markers("case") for name in mark.args}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """pytest's hook."""
+    parser.addoption("--results", type=Path, metavar="FILE", help="what became of each case, as a page in Markdown")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """pytest's hook; pytest-xdist's workers report to the process that has started them."""
+    if config.option.results is not None and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Results(config.option.results))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """pytest's hook: marks as `more` whole sorts of tests, beside those that are marked so where they stand: of the
-    tools; and of what no abuse and no fault is a case of, on any release but the newest."""
+    """pytest's hook: has a test's report say of which cases it is, and marks as `more` whole sorts of tests, beside
+    those that are marked so where they stand: of the tools; and of what no abuse and no fault is a case of, on any
+    release but the newest."""
     for item in items:
+        item.user_properties += [("case", name) for name in sorted(cases_of(item))]
+        item.user_properties += [("release", release) for release in releases_of(item)]
         older = any(release != RELEASES[-1] for release in releases_of(item))
         hostile = any(name.startswith(("A ", "B ")) for name in cases_of(item))
         if item.nodeid.startswith(TOOLS) or (older and not hostile):
