@@ -254,6 +254,8 @@ class Sshfs:
                 yield place
             finally:
                 done(call("fusermount3", "-u", place))
+                # It would not end by itself while a machine that was booted meanwhile has the mount as well.
+                process.terminate()
                 process.wait(60)
 
     def upload(self, local: Path, name: str) -> None:
