@@ -387,7 +387,7 @@ def supervise(machine: Machine) -> None:
         payload = subprocess.Popen(
             [
                 # The machine outlives a systemd-nspawn that is killed, but not the process namespace around both.
-                *("unshare", "--net", "--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc"),
+                *("unshare", "--net", "--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc", "--propagation=slave"),
                 *("sh", "-c", BOOT, "boot"),
                 *("systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit"),
                 *("--network-namespace-path=/proc/self/ns/net", "--console=pipe", f"--directory={root}"),
@@ -454,7 +454,8 @@ def own_mounts() -> None:
     """Have what is mounted from now on be seen by this process and its children alone, and end with them."""
     if ctypes.CDLL(None, use_errno=True).unshare(0x00020000):  # CLONE_NEWNS, sched.h
         raise Problem(f"no mount namespace: {os.strerror(ctypes.get_errno())}")
-    call("mount", "--make-rprivate", "/")
+    # What this computer has mounted, and unmounts one day, must not stay here.
+    call("mount", "--make-rslave", "/")
 
 
 def mount(rootfs: Path, directory: Path) -> Path:

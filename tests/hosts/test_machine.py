@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -167,6 +168,26 @@ def test_the_last_machine_takes_the_route_of_all_of_them_away(tmp_path: Path) ->
     running, after = done.out.split("after\n")
     assert "unreachable 10.213.0.0/16" in running
     assert [line.split()[0] for line in after.splitlines()] == ["lo"]
+
+
+def test_it_holds_on_to_nothing_that_the_computer_unmounts(tmp_path: Path) -> None:
+    """In a mount namespace of its own, where mounts are shared, as systemd has them."""
+    machine = write_spec(tmp_path)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    script = f"""
+        set -eu
+        mount -t tmpfs disk {disk}
+        {sys.executable} {MACHINE} start < {tmp_path}/spec > /dev/null
+        umount {disk}
+        echo supervisor $(cat {machine}/supervisor.pid)
+        grep -ls {disk} /proc/[0-9]*/mountinfo || true
+        {sys.executable} {MACHINE} stop < {tmp_path}/spec
+    """
+    environment = {**os.environ, "SFTP_JAIL_UNTIL_PID": str(os.getpid())}
+    done = call("unshare", "--mount", "--propagation=shared", "sh", "-c", script, env=environment)
+    assert done.code == 0, done
+    assert re.fullmatch(r"supervisor \d+\n", done.out)
 
 
 @pytest.mark.parametrize("seconds", [0.05, 0.2])
