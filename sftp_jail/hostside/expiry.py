@@ -23,6 +23,8 @@ TEXTS = {
 # Written by jailctl, which puts it back when it is changed.
 [Unit]
 Description=Twice a minute, the end of SFTP sessions whose user's time is over
+# However often it was stopped: else the sixth start in ten seconds would be refused (DefaultStartLimitBurst).
+StartLimitIntervalSec=0
 
 [Timer]
 OnCalendar=*:*:00,30

@@ -130,6 +130,16 @@ def test_what_was_tampered_with_is_found_and_repaired_by_the_command_that_is_nam
     assert jail.root("systemctl", "show", "--property=TimersCalendar", "sftp-jail-expiry.timer").count("*:*:00") == 1
 
 
+def test_a_timer_is_started_again_however_often_it_was(server: tuple[Machine, Key]) -> None:
+    """systemd refuses the sixth start in ten seconds, by default."""
+    jail, _ = server
+    timer = "sftp-jail-expiry.timer"
+    jail.root("sh", "-c", f"for n in 1 2 3 4 5; do systemctl restart {timer}; done; systemctl disable --now {timer}")
+    jail.root("/usr/local/sbin/jailctl", "repair")
+    assert jail.root("systemctl", "is-active", timer) == "active\n"
+    assert check(jail)[0] == 0
+
+
 def test_a_rule_of_somebody_elses_that_defeats_the_jail_is_found_by_user_file_and_line(
     server: tuple[Machine, Key],
 ) -> None:
