@@ -48,8 +48,8 @@ test-quick:
 	@$(TEST) tests/unit tests/hostside/test_jailctl.py -k 'trixie or not hostside' \
 		--ignore tests/unit/test_cases.py --ignore tests/unit/test_config_properties.py $(PYTEST)
 
-## jailctl killed, refused and out of room at each of its steps, `up` killed ten times, and 50 random histories: half an
-## hour, where `make test` samples
+## jailctl killed, refused and out of room at each of its steps, `up` killed ten times, and 50 random histories: three
+## quarters of an hour, where `make test` samples
 test-faults:
 	@export SFTP_JAIL_EVERY_STEP=1 SFTP_JAIL_EXAMPLES=50 \
 		&& $(TEST) tests/hostside/faults tests/hostside/test_quota.py tests/engine/test_users.py $(PYTEST)

@@ -108,7 +108,7 @@ def interrupted(rounds: dict[str, Any]) -> Callable[[Test], Test]:
 
 
 EVERY_STEP = bool(os.environ.get("SFTP_JAIL_EVERY_STEP"))
-"""Whether there is the time for all steps, half an hour or so: `make test-faults`."""
+"""Whether there is the time for all steps, three quarters of an hour: `make test-faults`."""
 
 
 def stride_of(server: Server, stride: int) -> int:
