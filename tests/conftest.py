@@ -31,6 +31,8 @@ APART = (*RELEASES, "btrfs", "loop")
 TOOLS = ("tests/bench/", "tests/hosts/", "tests/toolchain/")
 """The tests of what the project is made and tested with, and not of what it is."""
 
+LINTERS = "tests/unit/test_lint.py"
+
 QUICK_KEX = "curve25519-sha256"
 
 ONE_JAIL = "tests/abuse"
@@ -78,7 +80,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """pytest's hook: has a test's report say of which cases it is, and marks as `more` whole sorts of tests, beside
     those that are marked so where they stand: of the tools; and of what no abuse and no fault is a case of, on any
-    release but the newest."""
+    release but the newest. The linters come first: they take long, and what they find is found at once."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LINTERS))
     for item in items:
         item.user_properties += [("case", name) for name in sorted(cases_of(item))]
         item.user_properties += [("release", release) for release in releases_of(item)]

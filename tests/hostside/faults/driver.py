@@ -14,8 +14,8 @@ DRIVER = Path(__file__).with_name("program.py")
 PLACE = "/run/fault_driver.py"
 
 KILLED, REFUSED, FULL = "killed", "refused", "full"
-KINDS = {KILLED: "B 1", REFUSED: None, FULL: "B 19"}
-"""What may happen, and the case of tests/cases.py that it is of."""
+KINDS = (KILLED, REFUSED, FULL)
+"""What may happen."""
 
 
 class Fault(NamedTuple):

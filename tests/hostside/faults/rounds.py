@@ -89,6 +89,9 @@ def has_less(server: Server) -> None:
     server.must("apply-user", server.less)
 
 
+MARKS = {KILLED: pytest.mark.case("B 1"), REFUSED: pytest.mark.more}
+"""Of the ways to be interrupted, the one that `make test` tries on every Debian, and the one that it leaves out."""
+
 Test = TypeVar("Test", bound=Callable[..., None])
 
 
@@ -97,10 +100,7 @@ def interrupted(rounds: dict[str, Any]) -> Callable[[Test], Test]:
 
     def marked(test: Test) -> Test:
         by_moves = pytest.mark.parametrize("moves", rounds.values(), ids=rounds)(test)
-        kinds = [
-            pytest.param(kind, marks=pytest.mark.case(case) if case is not None else pytest.mark.more)
-            for kind, case in KINDS.items()
-        ]
+        kinds = [pytest.param(kind, marks=MARKS.get(kind, ())) for kind in KINDS]
         by_kind: Test = pytest.mark.parametrize("kind", kinds)(by_moves)
         return by_kind
 
