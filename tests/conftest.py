@@ -83,10 +83,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     release but the newest. The linters come first: they take long, and what they find is found at once."""
     items.sort(key=lambda item: not item.nodeid.startswith(LINTERS))
     for item in items:
-        item.user_properties += [("case", name) for name in sorted(cases_of(item))]
-        item.user_properties += [("release", release) for release in releases_of(item)]
-        older = any(release != RELEASES[-1] for release in releases_of(item))
-        hostile = any(name.startswith(("A ", "B ")) for name in cases_of(item))
+        cases, releases = cases_of(item), releases_of(item)
+        item.user_properties += [("case", name) for name in sorted(cases)]
+        item.user_properties += [("release", release) for release in releases]
+        older = any(release != RELEASES[-1] for release in releases)
+        hostile = any(name.startswith(("A ", "B ")) for name in cases)
         if item.nodeid.startswith(TOOLS) or (older and not hostile):
             item.add_marker("more")
 

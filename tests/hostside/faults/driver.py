@@ -14,7 +14,6 @@ DRIVER = Path(__file__).with_name("program.py")
 PLACE = "/run/fault_driver.py"
 
 KILLED, REFUSED, FULL = "killed", "refused", "full"
-KINDS = (KILLED, REFUSED, FULL)
 """What may happen."""
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import RELEASES, Done, Key, Machine
 from tests.hostside.conftest import spec
-from tests.hostside.faults.driver import KILLED, KINDS, PLACE, REFUSED, Driver, Fault, Outcome, outcome, request_of
+from tests.hostside.faults.driver import FULL, KILLED, PLACE, REFUSED, Driver, Fault, Outcome, outcome, request_of
 
 CLEAN = "no difference\n"
 
@@ -89,8 +89,12 @@ def has_less(server: Server) -> None:
     server.must("apply-user", server.less)
 
 
-MARKS = {KILLED: pytest.mark.case("B 1"), REFUSED: pytest.mark.more}
-"""Of the ways to be interrupted, the one that `make test` tries on every Debian, and the one that it leaves out."""
+KINDS: dict[str, list[pytest.MarkDecorator]] = {
+    KILLED: [pytest.mark.case("B 1")],
+    REFUSED: [pytest.mark.more],
+    FULL: [],
+}
+"""Ways to be interrupted: one that `make test` tries on every Debian, one that it leaves out, one for the newest."""
 
 Test = TypeVar("Test", bound=Callable[..., None])
 
@@ -100,7 +104,7 @@ def interrupted(rounds: dict[str, Any]) -> Callable[[Test], Test]:
 
     def marked(test: Test) -> Test:
         by_moves = pytest.mark.parametrize("moves", rounds.values(), ids=rounds)(test)
-        kinds = [pytest.param(kind, marks=MARKS.get(kind, ())) for kind in KINDS]
+        kinds = [pytest.param(kind, marks=marks) for kind, marks in KINDS.items()]
         by_kind: Test = pytest.mark.parametrize("kind", kinds)(by_moves)
         return by_kind
 
