@@ -164,8 +164,10 @@ def answer(address: "str | tuple[str, int]", question: bytes, end: bytes) -> byt
     with socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET) as tunnel:
         tunnel.settimeout(60)
         tunnel.connect(address)
-        with contextlib.suppress(ConnectionResetError):
+        # The other end may have said all that it has to say, and be gone.
+        with contextlib.suppress(BrokenPipeError):
             tunnel.sendall(question)
+        with contextlib.suppress(ConnectionResetError):
             while end not in said and (more := tunnel.recv(100)):
                 said += more
     return said
