@@ -12,6 +12,9 @@ from tests.conftest import ROOT, Done, call
 from tests.engine.conftest import STACK, Project
 from tests.unit import keys
 
+# What the review makes of a preview has its tests in tests/unit/test_review.py, of previews written as these are.
+pytestmark = pytest.mark.more
+
 TODAY = "2026-11-24"
 
 UNLIMITED = "from any address, read-write, without an end, without a quota"
@@ -280,7 +283,6 @@ def five_hundred(project: Project) -> dict[str, Any]:
     return users(project)
 
 
-@pytest.mark.more
 def test_among_500_users_one_changed_key_is_one_line_of_the_review(
     project: Project, five_hundred: dict[str, Any]
 ) -> None:
@@ -293,7 +295,6 @@ def test_among_500_users_one_changed_key_is_one_line_of_the_review(
     assert "Server: no change. Other resources: no change." in done.out
 
 
-@pytest.mark.more
 def test_among_500_users_one_changed_key_is_at_most_15_lines_of_the_preview(
     project: Project, five_hundred: dict[str, Any]
 ) -> None:
