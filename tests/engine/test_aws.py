@@ -14,7 +14,7 @@ import boto3  # type: ignore[import-untyped]
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from tests.conftest import ROOT, Done, Key, call, make_key
+from tests.conftest import ROOT, Done, Key, call, make_key, until
 from tests.engine.conftest import STACK, Project
 
 pytestmark = pytest.mark.more
@@ -392,6 +392,8 @@ def test_another_instance_type_restarts_the_vm(aws: Aws) -> None:
     aws.project.up()
     (after,) = aws.instances()
     assert (after["InstanceId"], after["InstanceType"]) == (before["InstanceId"], "t4g.large")
+    # No Command has anything to do, so nobody has waited for its sshd.
+    until(lambda: aws.sftp("jack", jack(aws), "ls").code == 0, "the VM that starts again")
     assert "mine" in aws.sftp("jack", jack(aws), "ls").out
     assert aws.root("/usr/local/sbin/jailctl", "check") == "no difference\n"
 
