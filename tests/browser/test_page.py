@@ -1,5 +1,6 @@
 """The timeline's page, in a browser."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -16,7 +17,9 @@ def test_a_browser_shows_the_page_and_makes_only_the_rows_that_can_be_seen(tmp_p
     argv = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/browser",
             "--enable-logging=stderr", "--virtual-time-budget=5000", "--dump-dom",
             f"file://{place}#/uploads/1234"]  # fmt: skip
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=True)
+    # It makes a folder for its crashes in ~/.config, whatever its --user-data-dir.
+    env = {**os.environ, "HOME": str(tmp_path)}
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=120, check=True)
     assert "CONSOLE" not in done.stderr
     assert "11 of 21,001 events" in done.stdout
     assert 'class="bar"' in done.stdout

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import hashlib
+import os
 import shlex
 import subprocess
 from collections.abc import Iterator
@@ -169,7 +170,9 @@ class Psftp:
     def __init__(self, account: Account) -> None:
         self._account = account
         self._key = account.folder / "jack.ppk"
-        done(call("puttygen", account.key.path, "-O", "private", "-o", self._key))
+        # Both keep a seed for their random numbers in ~/.putty.
+        self._env = {**os.environ, "HOME": str(account.folder)}
+        done(call("puttygen", account.key.path, "-O", "private", "-o", self._key, env=self._env))
 
     def _run(self, *words: object) -> str:
         account = self._account
@@ -179,7 +182,7 @@ class Psftp:
         script = account.folder / "script"
         script.write_text(f"{line}\n")
         # It ends well whatever happens within a session.
-        said = done(call("psftp", *options, "-b", script, account.at))
+        said = done(call("psftp", *options, "-b", script, account.at, env=self._env))
         for words_of_failure in ("failure", "denied", "unable", "no such"):
             assert words_of_failure not in said.lower(), said
         return said
