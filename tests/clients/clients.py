@@ -29,6 +29,11 @@ class Account:
         """For a client's own files."""
 
     @property
+    def env(self) -> dict[str, str]:
+        """For those that would keep something in one's home: a log, a seed for random numbers."""
+        return {**os.environ, "HOME": str(self.folder)}
+
+    @property
     def at(self) -> str:
         """For the command line."""
         return f"{self.username}@{self.machine.address}"
@@ -111,11 +116,8 @@ class Lftp:
         ssh = shlex.join(["ssh", "-a", "-x", *account.ssh_options])
         settings = f"set sftp:connect-program {shlex.quote(ssh)}; set net:max-retries 1; set cmd:fail-exit yes"
         line = shlex.join(map(str, words))
-        return done(
-            call(
-                "lftp", "--norc", "-c", f"{settings}; open sftp://{account.username}:@{account.machine.address}; {line}"
-            )
-        )
+        host = f"sftp://{account.username}:@{account.machine.address}"
+        return done(call("lftp", "--norc", "-c", f"{settings}; open {host}; {line}", env=account.env))
 
     def upload(self, local: Path, name: str) -> None:
         self._run("put", local, "-o", name)
@@ -170,9 +172,7 @@ class Psftp:
     def __init__(self, account: Account) -> None:
         self._account = account
         self._key = account.folder / "jack.ppk"
-        # Both keep a seed for their random numbers in ~/.putty.
-        self._env = {**os.environ, "HOME": str(account.folder)}
-        done(call("puttygen", account.key.path, "-O", "private", "-o", self._key, env=self._env))
+        done(call("puttygen", account.key.path, "-O", "private", "-o", self._key, env=account.env))
 
     def _run(self, *words: object) -> str:
         account = self._account
@@ -182,7 +182,7 @@ class Psftp:
         script = account.folder / "script"
         script.write_text(f"{line}\n")
         # It ends well whatever happens within a session.
-        said = done(call("psftp", *options, "-b", script, account.at, env=self._env))
+        said = done(call("psftp", *options, "-b", script, account.at, env=account.env))
         for words_of_failure in ("failure", "denied", "unable", "no such"):
             assert words_of_failure not in said.lower(), said
         return said
