@@ -147,7 +147,7 @@ def test_after_a_reboot_without_the_volume_nobody_gets_in_and_with_it_everything
         until(lambda: jail.run("mountpoint", "/sftp").code == 0, "the mount")
         until(lambda: jail.run("systemctl", "is-active", "sftp-jail-log").out == "active\n", "the log")
         assert jail.sftp("jack", jack, "put /etc/hostname after-the-reboot").code == 0
-        assert "/uploads/after-the-reboot" in jail.root("cat", "/var/log/sftp.log")
+        until(lambda: "/uploads/after-the-reboot" in jail.root("cat", "/var/log/sftp.log"), "its line in the log")
         assert jail.jailctl("check").out == "no difference\n"
     finally:
         jail.root(
